@@ -1,0 +1,47 @@
+# `make run` shows what chaos does; `make test` runs every check. Both set everything up first.
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help run setup test lint bench lock clean toxiproxy
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+run: setup ## set up, then take the OCAs of one ISP away from a playback backend under load, and judge
+	@$(BIN)/chaos run experiments/oca_outage.yaml
+
+setup: $(STAMP) toxiproxy ## make .venv from the lock file, and build the real Toxiproxy when Go is there
+
+$(STAMP): requirements.lock pyproject.toml
+	@python=$$(sh scripts/find-python.sh) || exit 1; \
+	  echo "setup: $$($$python --version) -> $(VENV)"; \
+	  $$python -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# Cached in the user's cache folder: built once for all checkouts. Without Go, the embedded proxy does the work.
+toxiproxy: $(STAMP)
+	@$(BIN)/chaos toxiproxy install --if-possible
+
+test: setup lint ## set up, then lint, types and every test, end to end with the real Toxiproxy and Locust included
+	@$(BIN)/python -m pytest
+
+lint: $(STAMP) ## style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+bench: setup ## measure, and print the tables of docs/benchmarks.md
+	@$(BIN)/python -m benchmarks
+
+lock: $(STAMP) ## make requirements.lock anew from pyproject.toml (for every supported Python)
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --extra dev \
+	  --no-header --no-emit-index-url --no-annotate --upgrade pyproject.toml -o requirements.lock
+
+clean: ## remove what the other targets made here
+	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,131 @@
+"""``chaos validate``, ``plan``, ``faults`` and ``schema``: everything that can be said without starting anything."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import textwrap
+from pathlib import Path
+
+import click
+
+from chaos.cli.options import collect_experiments, overrides_of, set_option
+from chaos.errors import Problem, UsageError
+from chaos.experiment.parser import load_experiment
+from chaos.experiment.plan import plan as make_plan
+from chaos.experiment.schema import experiment_schema, topology_schema
+from chaos.faults.base import Fault, Layer
+from chaos.faults.registry import FAULTS
+from chaos.faults.settings import settings_of
+from chaos.topology.parser import load_topology
+
+
+@click.command(short_help="Check files; list every mistake with its line.")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@set_option
+def validate(paths: tuple[Path, ...], settings: tuple[str, ...]) -> None:
+    """Check experiment or topology files and list every mistake with its line.
+
+    \b
+    Examples:
+      chaos validate experiments/
+      chaos validate targets/playback/topology.yaml
+    """
+    overrides = overrides_of(settings)
+    problems: list[Problem] = []
+    for path in collect_experiments(paths):
+        try:
+            click.echo(f"{path}: ok: {_summary(path, overrides)}")
+        except UsageError as error:
+            if not error.problems:
+                raise
+            problems += error.problems
+    if problems:
+        raise UsageError(problems)
+
+
+def _summary(path: Path, overrides: dict[str, str]) -> str:
+    if path.stem == "topology":
+        topology = load_topology(path)
+        return f"{len(topology.instances())} instances, {len(topology.edges())} edges"
+    experiment, _ = load_experiment(path, overrides)
+    return experiment.title
+
+
+@click.command(short_help="Print what a run would do, and when.")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--seed", type=int, help="Decides every random choice. Default: the experiment's, or a new one.")
+@set_option
+def plan(path: Path, seed: int | None, settings: tuple[str, ...]) -> None:
+    """Print the timed steps of a run, without doing any of them.
+
+    Random choices ("any 2 OCAs of isp alpha") are drawn from the seed here, so what is printed is what will happen.
+
+    \b
+    Example:
+      chaos plan experiments/oca_outage.yaml --seed 7
+    """
+    experiment, topology = load_experiment(path, overrides_of(settings))
+    if seed is None:
+        seed = experiment.seed if experiment.seed is not None else random.SystemRandom().randrange(1, 1_000_000)
+    click.echo(f"{experiment.title}\nseed {seed}")
+    for line in make_plan(experiment, topology, seed).describe():
+        click.echo(line)
+
+
+@click.command(short_help="List every kind of fault and its settings.")
+def faults() -> None:
+    """List every kind of fault and its settings, as they are written in an experiment.
+
+    \b
+    Example:
+      chaos faults
+    """
+    for layer, heading in ((Layer.WIRE, "On the wire, between processes"), (Layer.HOST, "On the host, to processes")):
+        click.echo(click.style(heading, bold=True))
+        for kind, fault in FAULTS.items():
+            if fault.layer is layer:
+                _show_fault(kind, fault)
+        click.echo()
+    click.echo(click.style("Every fault", bold=True))
+    for name, explained in _EVERY_FAULT.items():
+        _show(f"      {name:<22}", explained)
+
+
+_EVERY_FAULT = {
+    "service": "whom it falls on: the instances of this service",
+    "where": "only those with these labels: {isp: alpha}",
+    "pick": "only so many of them, drawn from the seed",
+    "from": "on the wire: only on the way from this service or client",
+    "at, for": "when, from the start of the fault phase, and for how long: at: 1s, for: 8s",
+}
+
+
+def _show_fault(kind: str, fault: type[Fault]) -> None:
+    _show(f"  {click.style(f'{kind:<12}', fg='cyan')}", _first_line(fault.__doc__), indent=14)
+    for item in settings_of(fault):
+        default = "required" if item.required else "optional" if item.default is None else f"default {item.default}"
+        _show(f"      {item.name:<22}", f"{item.help} ({default})")
+
+
+def _show(head: str, text: str, *, indent: int = 28) -> None:
+    """Print ``head``, and ``text`` beside it, wrapped under itself."""
+    lines = textwrap.wrap(text, width=max(40, min(110, shutil.get_terminal_size().columns) - indent))
+    click.echo(head + f"\n{' ' * indent}".join(lines))
+
+
+@click.command(short_help="Print the JSON Schema of a file, for editors.")
+@click.argument("what", type=click.Choice(["experiment", "topology"]), default="experiment")
+def schema(what: str) -> None:
+    """Print the JSON Schema of experiment or topology files, so that your editor completes and checks them.
+
+    \b
+    Example:
+      chaos schema experiment > experiment.schema.json
+    """
+    click.echo(json.dumps(experiment_schema() if what == "experiment" else topology_schema(), indent=2))
+
+
+def _first_line(docstring: str | None) -> str:
+    return (docstring or "").strip().splitlines()[0]

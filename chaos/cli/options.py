@@ -1,0 +1,48 @@
+"""Options and arguments that several subcommands share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import click
+
+from chaos.errors import UsageError
+
+set_option = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override anything in the file: --set load.rate=50 --set phases.fault=20s. May be repeated.",
+)
+
+
+def overrides_of(settings: Iterable[str]) -> dict[str, str]:
+    """Split the ``--set`` options into keys and values. Raises UsageError for one without ``=``."""
+    overrides: dict[str, str] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not (key and equals):
+            raise UsageError(f"--set {setting}: write KEY=VALUE, for example --set load.rate=50")
+        overrides[key.strip()] = value.strip()
+    return overrides
+
+
+def collect_experiments(paths: Sequence[Path]) -> list[Path]:
+    """Return the files named, and for each folder its experiments (``*.yaml``, nested folders too), sorted.
+
+    Raises UsageError for a path that does not exist and for a folder without any.
+    """
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found = sorted([*path.rglob("*.yaml"), *path.rglob("*.yml")])
+            if not found:
+                raise UsageError(f"{path}: no experiment here; a folder's experiments are its *.yaml files")
+            files += found
+        elif path.exists():
+            files.append(path)
+        else:
+            raise UsageError(f"{path}: no such file or folder; write one (README: how to write an experiment)")
+    return files

@@ -1,0 +1,164 @@
+"""``chaos run``: experiments in, verdicts out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+import shlex
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from chaos.cli.options import collect_experiments, overrides_of, set_option
+from chaos.environment import Backend
+from chaos.errors import Outcome, Problem, UsageError
+from chaos.experiment.model import Experiment
+from chaos.experiment.parser import load_experiment
+from chaos.experiment.plan import plan as make_plan
+from chaos.reports.document import suite_document
+from chaos.reports.journal import JournalWriter
+from chaos.reports.views import Views
+from chaos.suite import Job, Suite, SuiteOptions, pair_results, worst
+from chaos.topology.model import Topology
+
+
+@click.command(short_help="Run experiments and judge them.")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--seed", type=int, help="Decides every random choice. Default: the experiment's, or a new one.")
+@click.option("--control", is_flag=True, help="Also run each experiment without its protections: that must fail.")
+@set_option
+@click.option("--journal", type=click.Path(path_type=Path, dir_okay=False), help="Append every event, as JSON lines.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Write the verdict as JSON.")
+@click.option("--proxy", type=click.Choice([str(one) for one in Backend]), default="auto", show_default=True,
+              help="The real Toxiproxy, the embedded one, or the real one where it is installed.")  # fmt: skip
+@click.option("--toxiproxy", "toxiproxy_url", metavar="URL", help="Use a Toxiproxy that runs already.")
+@click.option("--quiet", "-q", is_flag=True, help="Print the verdict only.")
+@click.option("--no-color", is_flag=True, help="No colours (the variable NO_COLOR does the same).")
+def run(
+    paths: tuple[Path, ...],
+    seed: int | None,
+    control: bool,
+    settings: tuple[str, ...],
+    journal: Path | None,
+    json_path: Path | None,
+    proxy: str,
+    toxiproxy_url: str | None,
+    quiet: bool,
+    no_color: bool,
+) -> None:
+    """Run experiments and say with numbers whether the steady state held.
+
+    A folder stands for all experiments in it. Several experiments run one after the other on one start of the
+    target, and the exit code is the worst one's.
+
+    \b
+    Examples:
+      chaos run experiments/oca_outage.yaml
+      chaos run experiments/oca_outage.yaml --control --seed 7
+      chaos run experiments/ --quiet --json verdict.json
+      chaos run experiments/steering_latency.yaml --set faults.0.latency_ms=500
+    """
+    jobs = _jobs(paths, seed=seed, control=control, settings=settings)
+    console = Console(no_color=no_color or None, highlight=False)
+    views = Views(console=console, quiet=quiet)
+    with contextlib.ExitStack() as stack:
+        sinks = [stack.enter_context(JournalWriter(journal)).handle] if journal else []
+        suite = Suite(
+            SuiteOptions(backend=Backend(proxy), toxiproxy_url=toxiproxy_url),
+            view_for=views.view_for,
+            sinks=sinks,
+        )
+        interrupted = asyncio.run(_until_done_or_told_to_stop(suite, jobs, console))
+    results = pair_results(suite.verdicts)
+    outcomes = [result.outcome for result in results]
+    if interrupted:
+        outcomes.append(Outcome.INTERRUPTED)  # also when it came between two runs
+    outcome = worst(outcomes)
+    views.show_results(results, outcome)
+    if interrupted:
+        console.print("[bold yellow]interrupted[/]: every fault was healed and every process stopped")
+    if json_path is not None:
+        json_path.write_text(json.dumps(suite_document(results, outcome), indent=2) + "\n")
+    raise click.exceptions.Exit(outcome.exit_code)
+
+
+async def _until_done_or_told_to_stop(suite: Suite, jobs: Sequence[Job], console: Console) -> bool:
+    """Run the suite; SIGINT and SIGTERM end it, healed. Returns whether one of them did."""
+    loop = asyncio.get_running_loop()
+    running = asyncio.ensure_future(suite.run(jobs))
+    told: list[signal.Signals] = []
+
+    def stop(number: signal.Signals) -> None:
+        if told:
+            console.print("already healing and stopping; this takes a second or two")
+            return
+        told.append(number)
+        running.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, stop, number)
+    try:
+        await running
+    except asyncio.CancelledError:
+        if not told:
+            raise
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.remove_signal_handler(number)
+    return bool(told)
+
+
+def _jobs(paths: tuple[Path, ...], *, seed: int | None, control: bool, settings: tuple[str, ...]) -> list[Job]:
+    """Read every file before anything is started; raises UsageError with the mistakes of all of them."""
+    overrides = overrides_of(settings)
+    loaded: list[tuple[Path, Experiment, Topology]] = []
+    problems: list[Problem] = []
+    for path in collect_experiments(paths):
+        try:
+            loaded.append((path, *load_experiment(path, overrides)))
+        except UsageError as error:
+            if not error.problems:
+                raise
+            problems += error.problems
+    if problems:
+        raise UsageError(problems)
+    jobs: list[Job] = []
+    for path, experiment, topology in loaded:
+        used = seed if seed is not None else experiment.seed
+        if used is None:
+            used = random.SystemRandom().randrange(1, 1_000_000)
+        replay = ["chaos", "run", str(path), "--seed", str(used)]
+        replay += [part for setting in settings for part in ("--set", setting)]
+        plan = make_plan(experiment, topology, used)
+        jobs.append(
+            Job(
+                experiment=experiment,
+                topology=topology,
+                plan=plan,
+                disabled=(),
+                is_control=False,
+                replay=shlex.join(replay),
+            )
+        )
+        if control:
+            if experiment.control is None:
+                raise UsageError(
+                    f"{path}: --control: this experiment names no control; add control: {{disable: [...]}} with one of "
+                    f"{', '.join(topology.protections) or '(the topology declares no protections)'}"
+                )
+            jobs.append(
+                Job(
+                    experiment=experiment,
+                    topology=topology,
+                    plan=plan,
+                    disabled=experiment.control.disable,
+                    is_control=True,
+                    replay=shlex.join([*replay, "--control"]),
+                )
+            )
+    return sorted(jobs, key=lambda job: (str(job.topology.file), job.is_control))

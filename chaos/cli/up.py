@@ -1,0 +1,84 @@
+"""``chaos up``: the target alone, to be played with."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from chaos.environment import Backend, Environment
+from chaos.events import Event, InstanceDied
+from chaos.topology.model import Topology
+from chaos.topology.parser import load_topology
+
+
+@click.command(short_help="Start a target to play with; Ctrl-C stops it.")
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option("--seed", type=int, default=1, show_default=True, help="Decides the target's data.")
+@click.option("--disable", multiple=True, metavar="PROTECTION", help="Switch a protection off. May be repeated.")
+@click.option("--proxy", type=click.Choice([str(one) for one in Backend]), default="auto", show_default=True)
+def up(target: Path, seed: int, disable: tuple[str, ...], proxy: str) -> None:
+    """Start a target behind its proxies and print its services and addresses; Ctrl-C stops it.
+
+    \b
+    Examples:
+      chaos up targets/playback
+      chaos up targets/playback --disable isolation
+    """
+    topology = load_topology(target)
+    unknown = sorted(set(disable) - set(topology.protections))
+    if unknown:
+        raise click.UsageError(
+            f"--disable {unknown[0]}: {topology.name} has no such protection; it has: {', '.join(topology.protections)}"
+        )
+    click.echo(f"starting {topology.name} ...")
+    asyncio.run(_up(topology, seed=seed, disabled=disable, backend=Backend(proxy)))
+
+
+async def _up(topology: Topology, *, seed: int, disabled: tuple[str, ...], backend: Backend) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    console = Console(highlight=False)
+
+    def show(event: Event) -> None:
+        if isinstance(event, InstanceDied):
+            console.print(f"[red]{event.instance} ended by itself: {event.status}[/]")
+
+    async with Environment(topology, emit=show, backend=backend) as environment:
+        starting = asyncio.ensure_future(environment.start_target(seed=seed, disabled=disabled, settings={}))
+        stopping = asyncio.ensure_future(stop.wait())
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+            return
+        duration_s = starting.result()
+        console.print(_table(environment, topology))
+        for client in topology.clients:
+            config = environment.client_config(client)
+            for service, instances in config.calls.items():
+                shown = ", ".join(f"{one.instance} http://{one.address}" for one in instances[:3])
+                more = f", and {len(instances) - 3} more" if len(instances) > 3 else ""
+                console.print(f"{client} -> {service}: {shown}{more}", soft_wrap=True)
+        console.print(f"\nready after {duration_s:.2f} s, behind {environment.backend_name}. Ctrl-C stops everything.")
+        await stopping
+    console.print("stopped")
+
+
+def _table(environment: Environment, topology: Topology) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("instance", "labels", "own address", "pid", "reached by its callers through"):
+        table.add_column(heading)
+    labels = {one.name: " ".join(f"{key}={value}" for key, value in one.labels.items()) for one in topology.instances()}
+    for running in environment.addresses():
+        callers = environment.reached_by(running.instance)
+        shown = ", ".join(f"{caller} {address}" for caller, address in list(callers.items())[:2])
+        more = f" +{len(callers) - 2}" if len(callers) > 2 else ""
+        table.add_row(running.instance, labels[running.instance], running.address, str(running.pid), shown + more)
+    return table

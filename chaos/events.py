@@ -1,0 +1,148 @@
+"""What happens in a run, as frozen records. The terminal, the journal and every report are functions of these.
+
+``t_s`` is seconds since the run's schedule began (negative while the target starts).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from chaos.errors import Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Base of all events."""
+
+    t_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStarted(Event):
+    """A run begins: one experiment, one seed, with or without its protections."""
+
+    experiment: str
+    file: str
+    seed: int
+    backend: str
+    """``toxiproxy 2.12.0`` or ``embedded``."""
+    disabled: tuple[str, ...]
+    phases: Mapping[str, tuple[float, float]]
+    """Start and end of each phase, seconds."""
+    started_at: str
+    """Time of day, ISO 8601."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetStarting(Event):
+    """The target's processes are being started."""
+
+    target: str
+    instances: int
+    edges: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetReady(Event):
+    """Every instance is healthy."""
+
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseStarted(Event):
+    """A phase begins."""
+
+    phase: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultApplied(Event):
+    """A fault is in place."""
+
+    fault: str
+    """Name unique within the run, like ``1-kill``."""
+    kind: str
+    description: str
+    victims: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultHealed(Event):
+    """A fault was taken back; what it touched."""
+
+    fault: str
+    kind: str
+    connections: int
+    bytes: int
+    touched: bool
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerState:
+    """The state of one circuit breaker of the target, as its service reports it."""
+
+    instance: str
+    command: str
+    state: str
+    """closed | open | half-open"""
+    calls: int
+    errors: int
+    fallbacks: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick(Event):
+    """One second of the run, measured."""
+
+    phase: str
+    values: Mapping[str, float | None]
+    """Each metric over the last second; None where nothing was measured."""
+    counts: Mapping[str, Mapping[str, int]]
+    """For each kind of sample, how many of each outcome ended in that second."""
+    breakers: tuple[BreakerState, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardTripped(Event):
+    """A guard aborted the fault phase."""
+
+    guard: str
+    measured: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Healed(Event):
+    """Healing was verified: no toxic left, every edge open, every instance healthy."""
+
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceDied(Event):
+    """An instance ended that no fault had ended."""
+
+    instance: str
+    status: str
+    last_lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note(Event):
+    """Something worth knowing, in words."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEnded(Event):
+    """The run is over; the verdict document says the rest."""
+
+    outcome: Outcome
+    verdict: Mapping[str, object]
+
+
+Emit = Callable[[Event], None]
+"""Where events go."""

@@ -1,0 +1,1 @@
+"""Experiments as data: model, parser, plan."""

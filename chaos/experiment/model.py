@@ -1,0 +1,135 @@
+"""An experiment as data: phases, load, faults, the steady state, guards and the control."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from chaos.faults.base import Fault
+from chaos.topology.model import Scalar
+
+
+class PhaseName(StrEnum):
+    """The four phases of a run, in order."""
+
+    WARM_UP = "warm_up"
+    BASELINE = "baseline"
+    FAULT = "fault"
+    RECOVERY = "recovery"
+
+
+class Comparison(StrEnum):
+    """How a measured value is compared with a limit."""
+
+    AT_LEAST = ">="
+    AT_MOST = "<="
+    ABOVE = ">"
+    BELOW = "<"
+
+    def holds(self, measured: float, limit: float) -> bool:
+        """Return whether ``measured`` satisfies the comparison with ``limit``."""
+        match self:
+            case Comparison.AT_LEAST:
+                return measured >= limit
+            case Comparison.AT_MOST:
+                return measured <= limit
+            case Comparison.ABOVE:
+                return measured > limit
+            case Comparison.BELOW:
+                return measured < limit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selector:
+    """Which instances a fault falls on, and whose view of them.
+
+    ``service`` and ``where`` (labels) choose the instances, ``pick`` draws that many of them from the seed (None: all).
+    For faults on the wire the victims are the edges to those instances; ``caller`` keeps only the edges of one calling
+    service or client (the key ``from`` in the file).
+    """
+
+    service: str
+    where: Mapping[str, str] = field(default_factory=dict)
+    pick: int | None = None
+    caller: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultEntry:
+    """One item of ``faults:``: what happens, to whom, when (from the start of the fault phase), for how long.
+
+    ``for_s`` None means until the end of the fault phase.
+    """
+
+    fault: Fault
+    selector: Selector
+    at_s: float = 0.0
+    for_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One line of the steady state: ``playback_availability >= 99.5%``, ``sps >= 95% of baseline``.
+
+    ``limit`` is a plain number (0.995; seconds; per second), or, when ``of_baseline`` is set, the factor applied to the
+    baseline's value. ``text`` is the rule as the user wrote it.
+    """
+
+    metric: str
+    comparison: Comparison
+    limit: float
+    of_baseline: bool
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guard:
+    """Abort the fault phase and heal at once when ``rule`` is true over the last ``for_s`` seconds."""
+
+    rule: Rule
+    for_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What Locust is asked to do: ``rate_per_s`` arrivals a second on an open schedule."""
+
+    locustfile: Path
+    rate_per_s: float = 0.0
+    """Arrivals a second; 0: the locustfile makes its own (a closed load: users who wait for answers)."""
+    workers: int = 0
+    """Locust worker processes; 0 runs Locust as one process."""
+    max_start_lag_s: float = 0.1
+    """p99 of the generator's own lateness above which the run is inconclusive."""
+    settings: Mapping[str, Scalar] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Control:
+    """The protections without which the same experiment must fail."""
+
+    disable: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment:
+    """A whole experiment, checked."""
+
+    file: Path
+    title: str
+    description: str
+    topology_file: Path
+    phases: Mapping[PhaseName, float]
+    """Duration of each phase in seconds, in order; all four are there."""
+    load: Load
+    faults: tuple[FaultEntry, ...]
+    steady_state: tuple[Rule, ...]
+    abort_when: tuple[Guard, ...] = ()
+    recover_within_s: float | None = None
+    control: Control | None = None
+    seed: int | None = None
+    settings: Mapping[str, Scalar] = field(default_factory=dict)
+    """Overrides of the topology's settings."""
+    tags: tuple[str, ...] = ()

@@ -1,0 +1,303 @@
+"""Reads an experiment file and its target into checked data, or reports every mistake in both with its line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from chaos.errors import Problem, UsageError
+from chaos.experiment import tables as t
+from chaos.experiment.model import Control, Experiment, FaultEntry, Guard, Load, PhaseName, Rule, Selector
+from chaos.experiment.overrides import override
+from chaos.experiment.rules import Sentence, to_guard, to_rule
+from chaos.experiment.selection import candidates, edges_to
+from chaos.faults.base import Fault, Layer
+from chaos.faults.registry import FAULTS
+from chaos.faults.settings import settings_of
+from chaos.fields import Field, Section, Where, one_of
+from chaos.topology.model import Scalar, Topology
+from chaos.topology.parser import load_topology
+from chaos.units import format_duration
+from chaos.yamlfile import Node, is_there, load_yaml
+
+T = TypeVar("T")
+
+_NO_OVERRIDES: Mapping[str, str] = {}
+
+
+def load_experiment(path: Path, overrides: Mapping[str, str] = _NO_OVERRIDES) -> tuple[Experiment, Topology]:
+    """Return the experiment in a file, with ``overrides`` (dotted key to text) put in, and its target's topology.
+
+    Raises UsageError with every problem of the experiment, of the overrides and of the topology.
+    """
+    problems: list[Problem] = []
+    tree = override(load_yaml(path), overrides, problems)
+    section = t.EXPERIMENT.read(tree, Where(problems=problems))
+    experiment = topology = None
+    if section is not None:
+        topology = _topology(path, section, problems)
+        experiment = _experiment(path, section, topology)
+    if problems or experiment is None or topology is None:
+        raise UsageError(sorted(dict.fromkeys(problems), key=lambda one: (one.file != str(path), one.line or 0)))
+    return experiment, topology
+
+
+def _topology(path: Path, section: Section, problems: list[Problem]) -> Topology | None:
+    """Return the topology; what is wrong in it is reported beside the problems of the experiment."""
+    target = _path(path, section, t.TARGET)
+    if target is None:
+        return None
+    if not is_there(target):
+        section.report(t.TARGET, f"there is no {target}; write the path of a folder with a topology.yaml")
+        return None
+    try:
+        return load_topology(target)
+    except UsageError as error:
+        problems.extend(error.problems)
+        return None
+
+
+def _experiment(path: Path, section: Section, topology: Topology | None) -> Experiment:
+    """Return the experiment as far as it can be read; it is used only when no problem was reported."""
+    phases = _phases(section)
+    _check_recovery(section, phases)
+    if topology is not None:
+        _check_settings(section, topology)
+        _check_control(section, topology)
+    disable = _disable(section)
+    return Experiment(
+        file=path,
+        title=section.get_or(t.TITLE, ""),
+        description=section.get_or(t.DESCRIPTION, ""),
+        topology_file=path if topology is None else topology.file,
+        phases=phases,
+        load=_load(path, section),
+        faults=tuple(
+            entry
+            for item in section.get_or(t.FAULTS_LIST, ())
+            if (entry := _fault(item, phases[PhaseName.FAULT], topology)) is not None
+        ),
+        steady_state=_rules(section, topology),
+        abort_when=_guards(section, topology, phases[PhaseName.FAULT]),
+        recover_within_s=section.get(t.RECOVER_WITHIN),
+        control=None if disable is None else Control(disable=disable),
+        seed=section.get(t.SEED),
+        settings=section.get_or(t.SETTINGS, {}),
+        tags=section.get_or(t.TAGS, ()),
+    )
+
+
+def _path(path: Path, section: Section, one: Field[Path]) -> Path | None:
+    """Return a path: relative to the file's folder, or from the command line, relative to the current folder."""
+    written = section.get(one)
+    if written is None:
+        return None
+    from_file = section.at(one).place.line is not None
+    try:
+        return _tidy(path.parent / written.expanduser()) if from_file else written.expanduser()
+    except (OSError, RuntimeError, ValueError) as error:
+        section.report(one, f"not a path: {error}")
+        return None
+
+
+def _tidy(path: Path) -> Path:
+    """Return the path without ``..``, as short as a person in the current folder would write it."""
+    whole = path.resolve()
+    return whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else whole
+
+
+def _phases(section: Section) -> Mapping[PhaseName, float]:
+    part = section.get(t.PHASES)
+    if part is None:
+        return t.DEFAULT_PHASES_S
+    return {name: part.get_or(one, t.DEFAULT_PHASES_S[name]) for name, one in t.PHASE_FIELDS.items()}
+
+
+def _load(path: Path, section: Section) -> Load:
+    part = section.get(t.LOAD)
+    defaults = Load(locustfile=Path())
+    if part is None:
+        return defaults
+    locustfile = _path(path, part, t.LOCUSTFILE)
+    if locustfile is not None and (not is_there(locustfile) or locustfile.is_dir()):
+        part.report(t.LOCUSTFILE, f"there is no file {locustfile}")
+    return Load(
+        locustfile=locustfile or defaults.locustfile,
+        rate_per_s=part.get_or(t.RATE, defaults.rate_per_s),
+        workers=part.get_or(t.WORKERS, defaults.workers),
+        max_start_lag_s=part.get_or(t.MAX_START_LAG, defaults.max_start_lag_s),
+        settings=part.get_or(t.LOAD_SETTINGS, {}),
+    )
+
+
+# -- faults -----------------------------------------------------------------------------------------------------------
+
+
+def _fault(item: Section, phase_s: float, topology: Topology | None) -> FaultEntry | None:
+    kind = FAULTS[item.get_or(t.KIND, "")]
+    fault = _settings(item, kind)
+    selector = Selector(
+        service=item.get_or(t.SERVICE, ""),
+        where=item.get_or(t.WHERE, {}),
+        pick=item.get(t.PICK),
+        caller=item.get(t.FROM),
+    )
+    at_s, for_s = item.get_or(t.AT, 0.0), item.get(t.FOR)
+    if at_s >= phase_s:
+        item.report(
+            t.AT, f"{format_duration(at_s)} is not before the end of the fault phase ({format_duration(phase_s)})"
+        )
+    elif for_s is not None and round(at_s + for_s, 9) > phase_s:
+        left = format_duration(round(phase_s - at_s, 9))
+        item.report(
+            t.FOR,
+            f"ends after the fault phase of {format_duration(phase_s)}; at most {left} is left after 'at', "
+            "or leave 'for' out: then it lasts until the phase ends",
+        )
+    if topology is not None and item.get(t.SERVICE) is not None:
+        _check_selector(item, selector, kind.layer, topology)
+    return None if fault is None else FaultEntry(fault=fault, selector=selector, at_s=at_s, for_s=for_s)
+
+
+def _settings(item: Section, kind: type[Fault]) -> Fault | None:
+    """Return the fault with its settings; None when one of them is missing or wrong."""
+    infos = settings_of(kind)
+    if any(item.values.get(info.name) is None and (info.required or info.name in item.nodes) for info in infos):
+        return None
+    given = {info.name: item.values[info.name] for info in infos if info.name in item.values}
+    fault = kind(**given)
+    for name, wrong in fault.check():
+        item.report(name, wrong)
+    return fault
+
+
+def _check_selector(item: Section, selector: Selector, layer: Layer, topology: Topology) -> None:
+    """Report a selector that selects nothing, with the part of it that is to blame."""
+    service = topology.services.get(selector.service)
+    if service is None:
+        if selector.service in topology.clients:
+            said = "is a client, outside the target; name the service that it calls, and 'from' for this caller alone"
+            item.report(t.SERVICE, f"{selector.service!r} {said}")
+        else:
+            item.report(t.SERVICE, one_of(selector.service, tuple(topology.services), noun="service"))
+        return
+    labels = {
+        name: sorted({one[name] for one in service.instances if name in one}) for name in _labels(service.instances)
+    }
+    where = item.where.inside(t.WHERE.key)
+    wrong = False
+    for name, value in selector.where.items():
+        allowed = tuple(labels) if name not in labels else tuple(labels[name])
+        if (name if name not in labels else value) not in allowed:
+            wrong = True
+            noun = f"label of {service.name}" if name not in labels else f"{service.name} with {name}"
+            said = one_of(name if name not in labels else value, allowed, noun=noun)
+            where.inside(name).report(_node_of(item, t.WHERE, name), said)
+    chosen = candidates(selector, topology)
+    if not wrong and not chosen:
+        item.report(t.WHERE, f"no instance of {service.name} has all of these labels")
+    if chosen and selector.pick is not None and selector.pick > len(chosen):
+        item.report(t.PICK, f"{selector.pick} is more than there are: {len(chosen)} to choose from")
+    if layer is Layer.WIRE and chosen and not edges_to(selector, topology, chosen):
+        _report_no_edges(item, selector, topology)
+
+
+def _report_no_edges(item: Section, selector: Selector, topology: Topology) -> None:
+    callers = [name for name, calls in topology.clients.items() if selector.service in calls]
+    callers += [name for name, service in topology.services.items() if selector.service in service.calls]
+    if not callers:
+        item.report(t.SERVICE, f"nobody calls {selector.service}, so there is no wire for this fault to fall on")
+    elif selector.caller is not None:
+        item.report(t.FROM, one_of(selector.caller, callers, noun=f"caller of {selector.service}"))
+
+
+def _labels(instances: tuple[Mapping[str, str], ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for labels in instances for name in labels))
+
+
+def _node_of(item: Section, one: Field[object], name: str) -> Node:
+    """Return the node of one entry of a mapping."""
+    node = item.at(one)
+    entry = next((entry for entry in getattr(node, "entries", ()) if entry.key == name), None)
+    return node if entry is None else entry.value
+
+
+# -- steady state, guards, control ------------------------------------------------------------------------------------
+
+
+def _rules(section: Section, topology: Topology | None) -> tuple[Rule, ...]:
+    return _meanings(section, t.STEADY_STATE, topology, lambda words, one: to_rule(words, one.metrics))
+
+
+def _guards(section: Section, topology: Topology | None, phase_s: float) -> tuple[Guard, ...]:
+    def read(words: Sentence, topology: Topology) -> Guard:
+        guard = to_guard(words, topology.metrics)
+        if guard.for_s > phase_s:
+            raise ValueError(f"never trips: the fault phase lasts {format_duration(phase_s)} only")
+        return guard
+
+    return _meanings(section, t.ABORT_WHEN, topology, read)
+
+
+def _meanings(
+    section: Section,
+    one: Field[tuple[tuple[Sentence, Node], ...]],
+    topology: Topology | None,
+    read: Callable[[Sentence, Topology], T],
+) -> tuple[T, ...]:
+    """Give each sentence its meaning; without a topology there is none to give."""
+    found: list[T] = []
+    if topology is None:
+        return ()
+    for words, node in section.get_or(one, ()):
+        try:
+            found.append(read(words, topology))
+        except ValueError as error:
+            items = getattr(section.at(one), "items", ())
+            index = next((index for index, item in enumerate(items) if item is node), 0)
+            section.where.inside(one.key).inside(index).report(node, str(error))
+    return tuple(found)
+
+
+def _check_recovery(section: Section, phases: Mapping[PhaseName, float]) -> None:
+    within_s, phase_s = section.get(t.RECOVER_WITHIN), phases[PhaseName.RECOVERY]
+    if within_s is not None and within_s > phase_s:
+        section.report(
+            t.RECOVER_WITHIN,
+            f"{format_duration(within_s)} is longer than the recovery phase ({format_duration(phase_s)}), "
+            "so it could not be seen; make phases.recovery longer",
+        )
+
+
+def _check_settings(section: Section, topology: Topology) -> None:
+    for name, value in section.get_or(t.SETTINGS, {}).items():
+        where, node = section.where.inside(t.SETTINGS.key).inside(name), _node_of(section, t.SETTINGS, name)
+        if name not in topology.settings:
+            where.report(node, one_of(name, tuple(topology.settings), noun="setting of the target"))
+        elif _type_word(value) != _type_word(topology.settings[name]):
+            where.report(
+                node, f"{value!r} is {_type_word(value)}; in the target it is {_type_word(topology.settings[name])}"
+            )
+
+
+def _type_word(value: Scalar) -> str:
+    match value:
+        case bool():
+            return "true or false"
+        case int() | float():
+            return "a number"
+        case str():
+            return "a text"
+
+
+def _disable(section: Section) -> tuple[str, ...] | None:
+    control = section.get(t.CONTROL)
+    return None if control is None else control.get(t.DISABLE)
+
+
+def _check_control(section: Section, topology: Topology) -> None:
+    control = section.get(t.CONTROL)
+    for name in _disable(section) or ():
+        if control is not None and name not in topology.protections:
+            control.report(t.DISABLE, one_of(name, tuple(topology.protections), noun="protection of the target"))

@@ -1,0 +1,138 @@
+"""The plan: everything that a run will do and when, as data, decided by the experiment and a seed alone."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import accumulate
+
+from chaos.experiment.model import Experiment, FaultEntry, PhaseName
+from chaos.experiment.selection import candidates, victims
+from chaos.faults.base import Layer
+from chaos.faults.settings import describe
+from chaos.faults.together import count
+from chaos.topology.model import Instance, Topology
+
+SHOWN_VICTIMS = 12
+"""Victims that are named one by one in descriptions."""
+
+
+class Action(StrEnum):
+    """What a step does with its fault. Of steps at one moment, healing comes first."""
+
+    HEAL = "heal"
+    APPLY = "apply"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedFault:
+    """A fault with its victims and its times, in seconds from the start of the run."""
+
+    name: str
+    """Unique in the run: ``1-kill``."""
+    entry: FaultEntry
+    instances: tuple[str, ...]
+    """The instances chosen."""
+    victims: tuple[str, ...]
+    """What it falls on: those instances, or the edges to them."""
+    at_s: float
+    until_s: float
+
+    @property
+    def description(self) -> str:
+        """What happens to whom, in words."""
+        what = describe(self.entry.fault)
+        if self.entry.fault.layer is Layer.HOST:
+            return f"{what}: {_listed(self.instances)}"
+        caller = f" from {self.entry.selector.caller}" if self.entry.selector.caller is not None else ""
+        return f"{what}: {count(len(self.victims), 'edge')}{caller} to {_listed(self.instances)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One thing done at one moment, in seconds from the start of the run."""
+
+    at_s: float
+    action: Action
+    fault: PlannedFault
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """All that a run will do."""
+
+    seed: int
+    phases: Mapping[PhaseName, tuple[float, float]]
+    """Start and end of each phase, in seconds from the start of the run."""
+    faults: tuple[PlannedFault, ...]
+    """In the order of the file."""
+
+    @property
+    def duration_s(self) -> float:
+        """Length of the run in seconds, from the first arrival on."""
+        return self.phases[PhaseName.RECOVERY][1]
+
+    def steps(self) -> tuple[Step, ...]:
+        """Return every step in the order of time."""
+        steps = [Step(at_s=one.at_s, action=Action.APPLY, fault=one) for one in self.faults]
+        steps += [Step(at_s=one.until_s, action=Action.HEAL, fault=one) for one in self.faults]
+        return tuple(sorted(steps, key=lambda step: (step.at_s, step.action is Action.APPLY)))
+
+    def describe(self) -> tuple[str, ...]:
+        """Return the plan as lines for people: phases and steps in the order of time."""
+        # Of things at one moment: heal, then the phase that begins, then what is applied in it.
+        lines = [(start_s, 1, f"-- {name}, {end_s - start_s:g} s") for name, (start_s, end_s) in self.phases.items()]
+        for step in self.steps():
+            if step.action is Action.HEAL:
+                lines.append((step.at_s, 0, f"   heal   {step.fault.name}"))
+            else:
+                lines.append((step.at_s, 2, f"   apply  {step.fault.name}  {step.fault.description}"))
+        lines.append((self.duration_s, 3, "-- end"))
+        return tuple(f"{at_s:8.2f} s  {text}" for at_s, _, text in sorted(lines, key=lambda line: line[:2]))
+
+
+def plan(experiment: Experiment, topology: Topology, seed: int) -> Plan:
+    """Return what a run of this checked experiment will do. Pure: the same seed gives the same plan.
+
+    Each fault draws its victims from a generator of its own, seeded with the seed and the fault's place in the list, so
+    that a change of one fault leaves the choices of the others as they are, and ``pick: 3`` keeps the two that
+    ``pick: 2`` had chosen.
+    """
+    ends = tuple(accumulate(experiment.phases[name] for name in PhaseName))
+    starts = (0.0, *ends[:-1])
+    phases = dict(zip(PhaseName, zip(starts, ends, strict=True), strict=True))
+    fault_start_s, fault_end_s = phases[PhaseName.FAULT]
+    planned = []
+    for index, entry in enumerate(experiment.faults, start=1):
+        chosen = _choose(entry, topology, f"{seed}/{index}")
+        at_s = fault_start_s + entry.at_s
+        planned.append(
+            PlannedFault(
+                name=f"{index}-{entry.fault.kind}",
+                entry=entry,
+                instances=tuple(one.name for one in chosen),
+                victims=victims(entry.selector, topology, chosen, entry.fault.layer),
+                at_s=at_s,
+                until_s=fault_end_s if entry.for_s is None else min(fault_end_s, at_s + entry.for_s),
+            )
+        )
+    return Plan(seed=seed, phases=phases, faults=tuple(planned))
+
+
+def _choose(entry: FaultEntry, topology: Topology, key: str) -> tuple[Instance, ...]:
+    """Return the instances a fault falls on, in the order of the file."""
+    eligible = candidates(entry.selector, topology)
+    if entry.selector.pick is None:
+        return eligible
+    # A generator seeded with a text gives the same numbers in every process and on every machine.
+    ranking = random.Random(key).sample(eligible, len(eligible))
+    chosen = {one.name for one in ranking[: entry.selector.pick]}
+    return tuple(one for one in eligible if one.name in chosen)
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    if len(names) <= SHOWN_VICTIMS:
+        return ", ".join(names)
+    return f"{', '.join(names[:SHOWN_VICTIMS])} and {len(names) - SHOWN_VICTIMS} more"

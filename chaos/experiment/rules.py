@@ -1,0 +1,172 @@
+"""The small language of the steady state and of the guards, read and written.
+
+::
+
+    rule   = metric comparison limit                     playback_availability >= 99.5%
+    limit  = value in the metric's unit                  play_delay_p99_s <= 800ms
+           | percentage "of baseline"                    sps >= 95% of baseline
+    guard  = metric comparison value "for" duration      playback_availability < 20% for 3s
+
+A ``Sentence`` is what the words say, before anything is known of the metric; ``to_rule`` and ``to_guard`` give it its
+meaning. Everything here raises ValueError with what is wrong and what is allowed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from chaos import units
+from chaos.errors import suggest
+from chaos.experiment.model import Comparison, Guard, Rule
+from chaos.topology.model import Measure, Metric, Unit
+
+MAX_LENGTH = 200
+RULE_PATTERN = rf"^\s*\w+\s*(?:>=|<=|>|<)\s*{units.NUMBER} ?(?:%|ms|s|m|h|/ ?s)?(?:\s+of\s+baseline)?\s*$"
+GUARD_PATTERN = (
+    rf"^\s*\w+\s*(?:>=|<=|>|<)\s*{units.NUMBER} ?(?:%|ms|s|m|h|/ ?s)?\s+for\s+{units.NUMBER} ?(?:ms|s|m|h)\s*$"
+)
+
+_EXAMPLE = "write a metric, >= or <=, and a limit, like 'availability >= 99.5%' or 'requests_per_s >= 95% of baseline'"
+_GUARD_EXAMPLE = "write a metric, < or >, a limit and a time, like 'availability < 20% for 3s'"
+_SENTENCE = re.compile(
+    r"\s*(?P<metric>[^\s<>=!]+)\s*(?P<comparison>[<>=!]{1,3})\s*(?P<limit>[^<>=]*?)"
+    r"(?P<baseline>\s+of\s+baseline)?(?:\s+for\s+(?P<duration>\S[^<>=]*?))?\s*"
+)
+_WANTED = {
+    Unit.PERCENT: "a percentage, like 99.5%",
+    Unit.SECONDS: "a duration, like 800ms or 2s",
+    Unit.PER_SECOND: "a number a second, like 30/s",
+    Unit.PLAIN: "a plain number",
+}
+
+
+_READERS: Mapping[Unit, Callable[[str], float]] = {
+    Unit.PERCENT: units.read_percent,
+    Unit.SECONDS: units.read_duration_s,
+    Unit.PER_SECOND: units.read_rate_per_s,
+    Unit.PLAIN: units.read_number,
+}
+_WRITERS: Mapping[Unit, Callable[[float], str]] = {
+    Unit.PERCENT: units.format_percent,
+    Unit.SECONDS: units.format_duration,
+    Unit.PER_SECOND: lambda value: f"{units.format_number(value)}/s",
+    Unit.PLAIN: units.format_number,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sentence:
+    """The words of a rule or a guard."""
+
+    text: str
+    metric: str
+    comparison: Comparison
+    limit: str
+    of_baseline: bool
+    duration: str | None
+
+
+def read_sentence(text: str) -> Sentence:
+    """Return the parts of a rule or guard."""
+    if len(text) > MAX_LENGTH:
+        raise ValueError(f"has {len(text)} characters, allowed are {MAX_LENGTH}")
+    found = _SENTENCE.fullmatch(text)
+    if found is None or not found["limit"]:
+        raise ValueError(f"not a rule; {_EXAMPLE}")
+    if found["comparison"] not in set(Comparison):
+        raise ValueError(f"{found['comparison']!r} compares nothing, allowed are {', '.join(Comparison)}")
+    return Sentence(
+        text=" ".join(text.split()),
+        metric=found["metric"],
+        comparison=Comparison(found["comparison"]),
+        limit=found["limit"],
+        of_baseline=found["baseline"] is not None,
+        duration=found["duration"],
+    )
+
+
+def to_rule(sentence: Sentence, metrics: Mapping[str, Metric]) -> Rule:
+    """Return the rule that a sentence of the steady state says."""
+    if sentence.duration is not None:
+        raise ValueError(f"a rule of the steady state has no 'for {sentence.duration}': it holds for the whole phase")
+    metric = _metric(sentence, metrics)
+    limit = _limit_of_baseline(sentence) if sentence.of_baseline else _limit(sentence, metric)
+    return Rule(
+        metric=metric.name,
+        comparison=sentence.comparison,
+        limit=limit,
+        of_baseline=sentence.of_baseline,
+        text=sentence.text,
+    )
+
+
+def to_guard(sentence: Sentence, metrics: Mapping[str, Metric]) -> Guard:
+    """Return the guard that a sentence says."""
+    if sentence.of_baseline:
+        raise ValueError("a guard compares with a fixed limit, not with the baseline; write the limit as a value")
+    metric = _metric(sentence, metrics)
+    limit = _limit(sentence, metric)
+    if sentence.duration is None:
+        raise ValueError(f"has no time, so a single bad moment would end the run; {_GUARD_EXAMPLE}")
+    for_s = units.read_duration_s(sentence.duration)
+    if not 0 < for_s <= 3600:
+        raise ValueError(f"'for {sentence.duration}' is out of range, allowed is more than 0s and at most 1h")
+    rule = Rule(metric=metric.name, comparison=sentence.comparison, limit=limit, of_baseline=False, text=sentence.text)
+    return Guard(rule=rule, for_s=for_s)
+
+
+def read_rule(text: str, metrics: Mapping[str, Metric]) -> Rule:
+    """Read a rule: ``read_rule("availability >= 99.5%", topology.metrics).limit == 0.995``."""
+    return to_rule(read_sentence(text), metrics)
+
+
+def read_guard(text: str, metrics: Mapping[str, Metric]) -> Guard:
+    """Read a guard: ``read_guard("availability < 20% for 3s", topology.metrics).for_s == 3.0``."""
+    return to_guard(read_sentence(text), metrics)
+
+
+def write_rule(rule: Rule, metric: Metric) -> str:
+    """Write a rule in its shortest form, which reads as the same rule."""
+    relative = f"{units.format_percent(rule.limit)} of baseline"
+    return f"{rule.metric} {rule.comparison} {relative if rule.of_baseline else _WRITERS[metric.unit](rule.limit)}"
+
+
+def write_guard(guard: Guard, metric: Metric) -> str:
+    """Write a guard in its shortest form, which reads as the same guard."""
+    return f"{write_rule(guard.rule, metric)} for {units.format_duration(guard.for_s)}"
+
+
+def _metric(sentence: Sentence, metrics: Mapping[str, Metric]) -> Metric:
+    metric = metrics.get(sentence.metric)
+    if metric is None:
+        raise ValueError(
+            f"no metric {sentence.metric!r}, the target has: {', '.join(metrics)}{suggest(sentence.metric, metrics)}"
+        )
+    return metric
+
+
+def _limit(sentence: Sentence, metric: Metric) -> float:
+    try:
+        limit = _READERS[metric.unit](sentence.limit)
+    except ValueError:
+        raise ValueError(
+            f"{metric.name} is compared with {_WANTED[metric.unit]}, or with a percentage 'of baseline', "
+            f"not with {sentence.limit!r}"
+        ) from None
+    if metric.measure in {Measure.SHARE, Measure.FALLBACK_SHARE} and limit > 1.0:
+        raise ValueError(f"{metric.name} never exceeds 100%, so {sentence.limit} says nothing")
+    return limit
+
+
+def _limit_of_baseline(sentence: Sentence) -> float:
+    try:
+        limit = units.read_percent(sentence.limit)
+    except ValueError:
+        raise ValueError(
+            f"the baseline is scaled by a percentage, like '95% of baseline', not {sentence.limit!r}"
+        ) from None
+    if not 0 < limit <= 1000:
+        raise ValueError(f"{sentence.limit} of baseline is out of range, allowed is more than 0% and at most 100000%")
+    return limit

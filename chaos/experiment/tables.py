@@ -1,0 +1,243 @@
+"""The keys of an experiment file, as tables: what the parser reads and the schema describes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
+
+from chaos import yamlfile
+from chaos.errors import suggest
+from chaos.experiment.model import PhaseName
+from chaos.experiment.rules import GUARD_PATTERN, RULE_PATTERN, Sentence, read_sentence
+from chaos.faults.base import Fault, Layer
+from chaos.faults.registry import FAULTS
+from chaos.faults.settings import SettingInfo, settings_of
+from chaos.fields import Field, Kind, ListOf, MapOf, Schema, Section, Table, Where, found, shown
+from chaos.kinds import Choice, File, Integer, Label, Number, Setting, Text, duration, rate, share
+from chaos.topology.model import Scalar
+from chaos.yamlfile import Node
+
+MAX_FAULTS = 50
+MAX_RATE_PER_S = 10_000.0
+MAX_PHASE_S = 3600.0
+DEFAULT_PHASES_S: Mapping[PhaseName, float] = MappingProxyType(
+    {PhaseName.WARM_UP: 3.0, PhaseName.BASELINE: 8.0, PhaseName.FAULT: 10.0, PhaseName.RECOVERY: 8.0}
+)
+
+
+class Words:
+    """A rule or a guard: the words are read here, what they mean is known with the target's metrics."""
+
+    def __init__(self, pattern: str) -> None:
+        self._pattern = pattern
+
+    def read(self, node: Node, where: Where) -> tuple[Sentence, Node] | None:
+        """Return the sentence and where it stands."""
+        text = Text(what="a rule, like 'availability >= 99.5%'").read(node, where)
+        if text is None:
+            return None
+        try:
+            return read_sentence(text), node
+        except ValueError as error:
+            where.report(node, str(error))
+            return None
+
+    def schema(self) -> Schema:
+        """Return the JSON Schema of the sentence."""
+        return {"type": "string", "pattern": self._pattern}
+
+
+# -- faults -----------------------------------------------------------------------------------------------------------
+
+KIND = Field(
+    "kind", Text(what="a kind of fault", longest=60), "what happens; `chaos faults` lists the kinds", required=True
+)
+SERVICE = Field("service", Text(what="the name of a service", longest=60), "whom it falls on", required=True)
+WHERE = Field("where", MapOf(value=Label(), least=1, most=20), "only instances with these labels")
+PICK = Field(
+    "pick",
+    Integer(least=1, most=1000, unit="instances"),
+    "so many of the instances, drawn from the seed; without it, all",
+)
+AT = Field("at", duration(most_s=MAX_PHASE_S), "when it begins, from the start of the fault phase; 0s without it")
+FOR = Field(
+    "for", duration(most_s=MAX_PHASE_S, above=True), "how long it lasts; without it, until the fault phase ends"
+)
+FROM = Field(
+    "from",
+    Text(what="the name of a service or client", longest=60),
+    "only on the connections of this calling service or client",
+)
+_COMMON = Table(KIND, SERVICE, WHERE, PICK, AT, FOR)
+_WIRE_ONLY = "only faults on the wire have it; a fault on the host hits the process, whoever calls it"
+_HOST_HINTS = dict.fromkeys((FROM.key, "stream", "toxicity"), _WIRE_ONLY)
+
+
+def setting_field(info: SettingInfo) -> Field[object]:
+    """Return the field of a fault's setting."""
+    return Field(info.name, _kind_of(info), info.help, required=info.required)
+
+
+def _kind_of(info: SettingInfo) -> Kind[object]:
+    if info.share:
+        return share()
+    if issubclass(info.type, StrEnum):
+        return Choice(info.type)
+    if info.type is int:
+        return Integer(least=int(info.least), most=int(_finite(info)), unit=info.unit)
+    return Number(least=info.least, most=_finite(info), unit=info.unit)
+
+
+def _finite(info: SettingInfo) -> float:
+    assert math.isfinite(info.most), f"the setting {info.name} has no upper limit"
+    return info.most
+
+
+def _table_of(fault: type[Fault]) -> Table:
+    settings = [setting_field(info) for info in settings_of(fault)]
+    if fault.layer is Layer.WIRE:
+        return _COMMON.with_fields([FROM, *settings])
+    return _COMMON.with_fields(settings, hints=_HOST_HINTS)
+
+
+FAULT_TABLES: Mapping[str, Table] = MappingProxyType({kind: _table_of(fault) for kind, fault in FAULTS.items()})
+"""The keys of one item of ``faults:``, for each kind."""
+
+
+class FaultItem:
+    """One item of ``faults:``; its kind decides which other keys it has."""
+
+    def read(self, node: Node, where: Where) -> Section | None:
+        """Read the item by the table of its kind."""
+        if not isinstance(node, yamlfile.Mapping):
+            where.report(node, f"{found(node)}; write a fault here, like 'kind: kill' with 'service: ...' below it")
+            return None
+        entry = node.get(KIND.key)
+        if entry is None:
+            where.inside(KIND.key).report(node, f"missing; allowed are: {', '.join(FAULTS)}")
+            return None
+        kind = entry.value.text if isinstance(entry.value, yamlfile.Scalar) else ""
+        table = FAULT_TABLES.get(kind)
+        if table is None:
+            said = shown(kind) if kind else found(entry.value)
+            message = f"no kind of fault: {said}, allowed are: {', '.join(FAULTS)}{suggest(kind, FAULTS)}"
+            where.inside(KIND.key).report(entry.value, message)
+            return None
+        return table.read(node, where)
+
+    def schema(self) -> Schema:
+        """Return the JSON Schema: one of the kinds, each with its own keys."""
+        kinds = []
+        for kind, table in FAULT_TABLES.items():
+            schema = table.schema()
+            properties = schema["properties"]
+            assert isinstance(properties, dict)
+            summary = (FAULTS[kind].__doc__ or "").strip().splitlines()[0]
+            first = {KIND.key: {"const": kind, "description": summary}}
+            kinds.append({**schema, "title": kind, "properties": {**properties, **first}})
+        return {
+            "type": "object",
+            "required": [KIND.key],
+            "properties": {KIND.key: {"enum": list(FAULTS)}},
+            "oneOf": kinds,
+        }
+
+
+# -- the rest ---------------------------------------------------------------------------------------------------------
+
+
+def _phase(name: PhaseName, help_text: str) -> Field[float]:
+    above = name is not PhaseName.WARM_UP
+    default = f"{DEFAULT_PHASES_S[name]:g}s"
+    return Field(str(name), duration(most_s=MAX_PHASE_S, above=above), f"{help_text}; {default} without it")
+
+
+PHASE_FIELDS: Mapping[PhaseName, Field[float]] = MappingProxyType(
+    {
+        PhaseName.WARM_UP: _phase(
+            PhaseName.WARM_UP, "load that is not measured, until caches and connections are warm"
+        ),
+        PhaseName.BASELINE: _phase(PhaseName.BASELINE, "load without a fault: what 'of baseline' refers to"),
+        PhaseName.FAULT: _phase(PhaseName.FAULT, "load with the faults; the steady state is judged here"),
+        PhaseName.RECOVERY: _phase(PhaseName.RECOVERY, "load after healing: how soon is the state steady again"),
+    }
+)
+
+LOCUSTFILE = Field("locustfile", File(what="a path"), "the Locust file, relative to this file", required=True)
+RATE = Field(
+    "rate",
+    rate(most_per_s=MAX_RATE_PER_S),
+    "arrivals a second, on an open schedule; leave it out for a locustfile that makes its own",
+)
+WORKERS = Field(
+    "workers", Integer(least=0, most=64, unit="processes"), "Locust worker processes; 0 runs Locust as one process"
+)
+MAX_START_LAG = Field(
+    "max_start_lag",
+    duration(most_s=60, above=True),
+    "p99 of the load generator's own lateness above which the run is inconclusive; 100ms without it",
+)
+LOAD_SETTINGS: Field[Mapping[str, Scalar]] = Field("settings", MapOf(value=Setting()), "what the Locust file is told")
+
+TITLE = Field("title", Text(longest=200), "what the experiment asks, for people", required=True)
+DESCRIPTION = Field("description", Text(), "what it is about, at length")
+TARGET = Field(
+    "target", File(what="a path"), "the target: its folder or its topology.yaml, relative to this file", required=True
+)
+SEED = Field("seed", Integer(least=0, most=2**53), "decides every random choice; without it, each run draws a new one")
+TAGS = Field(
+    "tags",
+    ListOf(item=Text(what="a word", pattern=r"[\w.-]{1,60}", longest=60), most=50, unique=True),
+    "words to find it by",
+)
+PHASES = Field("phases", Table(*PHASE_FIELDS.values()), "how long each phase lasts")
+LOAD = Field(
+    "load", Table(LOCUSTFILE, RATE, WORKERS, MAX_START_LAG, LOAD_SETTINGS), "what Locust is asked to do", required=True
+)
+SETTINGS: Field[Mapping[str, Scalar]] = Field(
+    "settings", MapOf(value=Setting()), "settings of the target that differ in this experiment"
+)
+FAULTS_LIST = Field(
+    "faults", ListOf(item=FaultItem(), least=1, most=MAX_FAULTS), "what happens to the target", required=True
+)
+STEADY_STATE = Field(
+    "steady_state",
+    ListOf(item=Words(RULE_PATTERN), least=1, most=50),
+    "what must be true while the faults are there, like 'availability >= 99.5%'",
+    required=True,
+)
+ABORT_WHEN = Field(
+    "abort_when",
+    ListOf(item=Words(GUARD_PATTERN), most=20),
+    "when to heal at once, like 'availability < 20% for 3s'",
+)
+RECOVER_WITHIN = Field(
+    "recover_within",
+    duration(most_s=MAX_PHASE_S, above=True),
+    "the steady state must hold again this long after healing",
+)
+DISABLE = Field(
+    "disable",
+    ListOf(item=Text(what="the name of a protection", longest=60), least=1, most=50, unique=True),
+    "protections of the target to switch off",
+    required=True,
+)
+CONTROL = Field("control", Table(DISABLE), "the protections without which this same experiment must fail")
+
+EXPERIMENT = Table(
+    TITLE,
+    DESCRIPTION,
+    TARGET,
+    SEED,
+    TAGS,
+    PHASES,
+    LOAD,
+    SETTINGS,
+    FAULTS_LIST,
+    STEADY_STATE,
+    ABORT_WHEN,
+    RECOVER_WITHIN,
+    CONTROL,
+)

@@ -1,0 +1,135 @@
+"""What a fault is: a frozen dataclass that knows how to apply itself, and what it needs from the world to do so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar, Protocol
+
+
+class Layer(StrEnum):
+    """Where a fault falls; it decides what its victims are."""
+
+    WIRE = "wire"
+    """Victims are edges (names of proxies)."""
+    HOST = "host"
+    """Victims are instances (names of processes)."""
+
+
+class Stream(StrEnum):
+    """Direction of a toxic: ``downstream`` is from the server to its caller, ``upstream`` the other way."""
+
+    UPSTREAM = "upstream"
+    DOWNSTREAM = "downstream"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToxicSpec:
+    """A toxic as Toxiproxy knows it; ``attributes`` use Toxiproxy's names and units."""
+
+    name: str
+    type: str
+    stream: Stream
+    toxicity: float
+    attributes: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """The evidence that a fault touched something.
+
+    ``connections`` and ``bytes`` count what passed through, was cut by, or waited in front of the fault while
+    it was there; ``evidence`` says in words how that was seen ("214 connections cut, 3 processes killed").
+    """
+
+    connections: int
+    bytes: int
+    evidence: str
+
+    @property
+    def touched(self) -> bool:
+        """Whether the fault touched anything at all; a run with a fault that did not is inconclusive."""
+        return self.connections > 0 or self.bytes > 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """Counters of one proxy or instance since it started; take the difference of two."""
+
+    connections: int
+    bytes: int
+
+
+class World(Protocol):
+    """What faults may do to the running target. ``chaos.environment`` is the real one; tests have a small one.
+
+    Every method may be called again with the same arguments without harm. All raise ``EnvironmentFailure``
+    when the world does not obey.
+    """
+
+    async def add_toxic(self, edge: str, toxic: ToxicSpec) -> None:
+        """Add the toxic to the edge's proxy."""
+
+    async def remove_toxic(self, edge: str, toxic_name: str) -> None:
+        """Remove the toxic; nothing happens when it is not there."""
+
+    async def set_edge_enabled(self, edge: str, *, enabled: bool) -> None:
+        """Close the edge's listener and cut its connections, or open it again."""
+
+    async def edge_traffic(self, edges: Sequence[str]) -> Mapping[str, Traffic]:
+        """Return the traffic of each edge's proxy since it was created."""
+
+    async def open_connections(self, names: Sequence[str]) -> int:
+        """Return how many connections are established to these edges' proxies or these instances now."""
+
+    async def waiting_bytes(self, instances: Sequence[str]) -> int:
+        """Return the bytes and connections that wait unread in front of these instances' sockets now."""
+
+    async def kill(self, instance: str) -> None:
+        """End the instance with SIGKILL, and all it started; return when it is gone."""
+
+    async def stop(self, instance: str) -> None:
+        """End the instance with SIGTERM (SIGKILL after its ``stop_timeout_s``); return when it is gone."""
+
+    async def pause(self, instance: str) -> None:
+        """Freeze the instance with SIGSTOP."""
+
+    async def resume(self, instance: str) -> None:
+        """Let the instance go on (SIGCONT); nothing happens when it is not frozen or not there."""
+
+    async def start(self, instance: str) -> None:
+        """Start the instance again on its port if it is not running, and wait until it is healthy."""
+
+    def restart_later(self, instance: str, delay_s: float) -> None:
+        """Let the supervisor start the instance again after ``delay_s``, as ``start`` does."""
+
+
+class Applied(Protocol):
+    """A fault in place."""
+
+    async def receipt(self) -> Receipt:
+        """Return what the fault has touched so far; called before ``undo``."""
+
+    async def undo(self) -> None:
+        """Take the fault back. Undoing twice is harmless."""
+
+
+class Fault(Protocol):
+    """One kind of fault: a frozen dataclass whose fields are its settings in the experiment file.
+
+    The first line of the class docstring is the one-line help of ``chaos faults``; each field's metadata
+    ``help`` explains the setting. ``check`` returns what is wrong with the settings, in words, or nothing.
+    """
+
+    kind: ClassVar[str]
+    layer: ClassVar[Layer]
+
+    def check(self) -> Sequence[tuple[str, str]]:
+        """Return (setting, what is wrong and what is allowed) for each wrong setting."""
+
+    async def apply(self, world: World, victims: Sequence[str], name: str) -> Applied:
+        """Put the fault on the victims (edges or instances, by layer). ``name`` is unique within the run.
+
+        A fault that fails half-way takes back what it did before it raises.
+        """

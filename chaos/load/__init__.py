@@ -1,0 +1,1 @@
+"""The load: Locust as a subprocess, and what runs inside it."""

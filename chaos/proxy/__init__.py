@@ -1,0 +1,1 @@
+"""Proxies: the real Toxiproxy, the embedded one, and their control."""

@@ -1,0 +1,128 @@
+"""The embedded proxy server: Toxiproxy's API and toxics in one Python process.
+
+    python -m chaos.proxy.embedded --host 127.0.0.1 --port 8474 [--config proxies.json] [--seed 7]
+
+It runs until SIGTERM or SIGINT. With port 0 it takes a free port; the first line on standard output says which.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import random
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+
+from chaos.proxy.api import API_VERSION, Api
+from chaos.proxy.proxies import ProxyCollection, ProxyError
+
+EXIT_CANNOT_SERVE = 3
+"""Exit code when the API cannot listen or the configuration cannot be carried out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """What the program's arguments say."""
+
+    host: str
+    port: int
+    config: Path | None
+    seed: int | None
+    """Decides every random choice: which connections a toxic hits, how long each jitter is. None: another each time."""
+
+
+class CannotServe(Exception):  # noqa: N818 - read as a sentence where it is caught
+    """The server cannot start; the message says why."""
+
+
+async def serve(settings: ServerSettings, *, ready: Callable[[str], None], stop: asyncio.Event) -> None:
+    """Serve until ``stop`` is set. ``ready`` is called with the API's URL. CannotServe when that cannot be."""
+    seed = settings.seed if settings.seed is not None else random.SystemRandom().getrandbits(63)
+    proxies = ProxyCollection(seed)
+    api = Api(proxies)
+    runner = web.AppRunner(api.application(), access_log=None, handle_signals=False, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        if settings.config is not None:
+            await _populate(api, settings.config)
+        site = web.TCPSite(runner, settings.host, settings.port)
+        try:
+            await site.start()
+        except (OSError, OverflowError) as error:
+            raise CannotServe(f"cannot listen on {settings.host}:{settings.port} for the API: {error}") from None
+        port = runner.addresses[0][1]
+        ready(f"http://{settings.host}:{port}")
+        await stop.wait()
+    finally:
+        proxies.stop()
+        await runner.cleanup()
+
+
+async def _populate(api: Api, config: Path) -> None:
+    try:
+        await api.populate_from(config.read_bytes())  # noqa: ASYNC240 - once, before anything is served
+    except OSError as error:
+        raise CannotServe(f"cannot read --config {config}: {error.strerror}") from None
+    except ProxyError as error:
+        raise CannotServe(f"cannot make the proxies of --config {config}: {error}") from None
+
+
+async def _main(settings: ServerSettings) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        await serve(settings, ready=_say_ready, stop=stop)
+    except CannotServe as error:
+        sys.stderr.write(f"embedded proxy: {error}\n")
+        return EXIT_CANNOT_SERVE
+    return 0
+
+
+def _say_ready(url: str) -> None:
+    sys.stdout.write(f"embedded proxy with the API of Toxiproxy {API_VERSION}: {url}\n")
+    sys.stdout.flush()
+
+
+def _raise_file_limit() -> None:
+    """Allow as many open connections as the system lets us; each takes two file descriptors."""
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource  # noqa: PLC0415 - absent on some systems
+
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # noqa: PLC0415 - absent on some systems; asyncio's own loop serves as well, slower
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program; return its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m chaos.proxy.embedded", description="A TCP proxy with the API and the toxics of Toxiproxy 2.12."
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="where the API listens (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8474, help="port of the API, 0 for a free one (default: 8474)")
+    parser.add_argument("--config", type=Path, help="JSON file with the proxies to make at the start")
+    parser.add_argument("--seed", type=int, help="seed of every random choice (default: another each time)")
+    given = parser.parse_args(arguments)
+    settings = ServerSettings(host=given.host, port=given.port, config=given.config, seed=given.seed)
+    _raise_file_limit()
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_main(settings))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

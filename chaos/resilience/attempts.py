@@ -1,0 +1,206 @@
+"""Replicas: which of several equal servers gets a call, and when another one gets a second try.
+
+A call goes to the less busy of two replicas picked at random (which spreads load almost as well as knowing all of
+them, and does not send everybody to the same idle one), among those whose breaker admits it and which have room.
+When the attempt fails, another replica is asked, as long as the deadline, the number of attempts and the budget
+allow. Only calls that may be done twice should be made this way, or with ``attempts=1``: a call that was cut off
+may have been carried out.
+
+How each outcome of an attempt is taken:
+
+=====================  ==================================  ===========================
+outcome                evidence against the replica        another replica is asked
+=====================  ==================================  ===========================
+failure, timeout       yes                                 yes, within the budget
+``Overloaded``         no; passed over for a while         yes, within the budget
+``BadRequest``         no: it answered                     no: the answer would be the same
+cancelled              no                                  no
+=====================  ==================================  ===========================
+
+``Overloaded`` deserves its row. The replica is alive and says so at little cost, so its breaker has nothing to learn:
+opening it would turn "send me less" into "send me nothing", and push all of the load on the next one. It has done
+nothing, so another replica may well do it. Yet when all of them are overloaded second attempts only make it worse;
+therefore they count against the same budget, and a replica is never asked twice for one call. The pause that it
+asked for is a preference and no ban: where every replica pauses, the less busy one is asked all the same, for
+``Retry-After`` is in whole seconds, and a bulkhead is often free again after milliseconds.
+"""
+
+from __future__ import annotations
+
+from asyncio import get_running_loop
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Generic, TypeVar, cast
+
+from chaos.resilience.command import Command
+from chaos.resilience.deadline import Deadline, current_scope
+from chaos.resilience.errors import BadRequest, BulkheadFull, DeadlineSpent, Overloaded, ShortCircuited
+from chaos.resilience.isolation import Isolation
+from chaos.resilience.settings import CommandSettings, ReplicaSettings
+from chaos.resilience.window import RollingWindow
+
+A = TypeVar("A")
+T = TypeVar("T")
+
+
+class RetryBudget:
+    """How many second attempts there may be: a share of the first ones, plus a floor for quiet times.
+
+    Within ``window_s`` there may be ``floor_per_s * window_s + percent / 100 * first attempts``. No IO, no clock.
+    """
+
+    __slots__ = ("_floor", "_share", "_window")
+
+    def __init__(self, *, percent: float, floor_per_s: float, window_s: float) -> None:
+        self._share = percent / 100.0
+        self._floor = floor_per_s * window_s
+        self._window = RollingWindow(window_s, buckets=10)
+
+    def first_attempt(self, now_s: float) -> None:
+        """Count a call, which earns its share of a second attempt."""
+        self._window.succeeded(now_s)
+
+    def left(self, now_s: float) -> bool:
+        """Whether there may be a second attempt now."""
+        first, second = self._window.counts(now_s)
+        return second + 1 <= self._floor + self._share * first
+
+    def try_spend(self, now_s: float) -> bool:
+        """Take one second attempt out of the budget, if there is one left."""
+        if not self.left(now_s):
+            return False
+        self._window.failed(now_s)
+        return True
+
+
+class Replica(Generic[A]):
+    """One server of several: its address, and the command (breaker, permits, numbers) that isolates it."""
+
+    __slots__ = ("address", "command", "paused_until_s")
+
+    def __init__(self, address: A, command: Command[[Callable[[A], Awaitable[Any]]], Any]) -> None:
+        self.address = address
+        self.command = command
+        self.paused_until_s = float("-inf")
+
+
+class Replicas(Generic[A]):
+    """The replicas of one service, as one caller sees them.
+
+    ``addresses`` are handed to the functions called, whatever they are; ``names`` are what snapshots show (the
+    addresses themselves unless given): ``play_api[play_api-2]``.
+
+    Example: ``replicas = Replicas("play_api", addresses, isolation=isolation); await replicas.call(fetch)``.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        addresses: Sequence[A],
+        *,
+        isolation: Isolation,
+        settings: ReplicaSettings | None = None,
+        names: Sequence[str] | None = None,
+    ) -> None:
+        if not addresses:
+            raise ValueError(f"{name}: there must be at least one replica")
+        if names is not None and len(names) != len(addresses):
+            raise ValueError(f"{name}: {len(names)} names for {len(addresses)} replicas")
+        isolation.claim(name)
+        settings = settings or ReplicaSettings()
+        switches = isolation.switches_for(name)
+        self.name = name
+        self._settings = settings
+        self._rng = isolation.rng
+        self._bare = not switches.enabled
+        self._attempts = settings.attempts if switches.failover else 1
+        self._budget = RetryBudget(
+            percent=settings.retry_percent,
+            floor_per_s=settings.retry_floor_per_s,
+            window_s=settings.retry_window_s,
+        )
+        self._turn = -1
+        command_settings = CommandSettings(
+            timeout_s=settings.attempt_timeout_s, max_concurrent=settings.max_concurrent, breaker=settings.breaker
+        )
+        self.replicas: tuple[Replica[A], ...] = tuple(
+            Replica(
+                address,
+                Command(
+                    f"{name}[{shown}]",
+                    _calling(address),
+                    settings=command_settings,
+                    rng=isolation.rng,
+                    switches=switches,
+                ),
+            )
+            for address, shown in zip(addresses, names or [str(address) for address in addresses], strict=True)
+        )
+        for replica in self.replicas:
+            isolation.show(replica.command.snapshot)
+
+    async def call(self, function: Callable[[A], Awaitable[T]]) -> T:
+        """Return ``function(address)`` of one replica; on failure of another one.
+
+        Raises what the last attempt raised; ``ShortCircuited`` when every replica's breaker refused,
+        ``BulkheadFull`` when the others had no room, ``DeadlineSpent`` when there was no time to begin.
+        """
+        if self._bare:
+            self._turn = (self._turn + 1) % len(self.replicas)
+            return await function(self.replicas[self._turn].address)
+        loop = get_running_loop()
+        now_s = loop.time()
+        self._budget.first_attempt(now_s)
+        if current_scope().at_s <= now_s:
+            raise DeadlineSpent(self.name)
+        left = self._attempts
+        untried = list(self.replicas)
+        replica = self._choose(untried, now_s)
+        if replica is None:
+            raise self._refusal(now_s)
+        while True:
+            untried.remove(replica)
+            left -= 1
+            try:
+                with self._share_of_deadline(now_s, untried, left):
+                    return cast("T", await replica.command(function))
+            except (BadRequest, MemoryError):
+                raise
+            except Exception as error:
+                now_s = loop.time()
+                if isinstance(error, Overloaded):
+                    pause_s = min(error.retry_after_s, self._settings.overload_pause_max_s)
+                    replica.paused_until_s = now_s + pause_s
+                following = self._choose(untried, now_s) if left > 0 else None
+                if following is None or current_scope().at_s <= now_s or not self._budget.try_spend(now_s):
+                    raise
+                replica = following
+
+    def _share_of_deadline(self, now_s: float, untried: Sequence[Replica[A]], attempts_left: int) -> Deadline:
+        """Return the deadline of an attempt: it leaves as much time to each one that could still follow it."""
+        following = min(attempts_left, len(self._able(untried, now_s))) if self._budget.left(now_s) else 0
+        return Deadline(now_s + (current_scope().at_s - now_s) / (1 + following))
+
+    def _able(self, untried: Sequence[Replica[A]], now_s: float) -> list[Replica[A]]:
+        return [one for one in untried if one.command.breaker.admits(now_s) and not one.command.full]
+
+    def _choose(self, untried: Sequence[Replica[A]], now_s: float) -> Replica[A] | None:
+        """Return the less busy of two random replicas that would take a call, those that do not pause first."""
+        able = self._able(untried, now_s)
+        willing = [one for one in able if one.paused_until_s <= now_s] or able
+        if len(willing) <= 1:
+            return willing[0] if willing else None
+        first, second = self._rng.sample(willing, 2)
+        return second if second.command.in_flight < first.command.in_flight else first
+
+    def _refusal(self, now_s: float) -> ShortCircuited | BulkheadFull:
+        full = any(one.command.full and one.command.breaker.admits(now_s) for one in self.replicas)
+        return BulkheadFull(self.name, self._settings.max_concurrent) if full else ShortCircuited(self.name)
+
+
+def _calling(address: A) -> Callable[[Callable[[A], Awaitable[Any]]], Awaitable[Any]]:
+    """Return the ``run`` of one replica's command: it calls a function with the replica's address."""
+
+    def run(function: Callable[[A], Awaitable[Any]]) -> Awaitable[Any]:
+        return function(address)
+
+    return run

@@ -1,0 +1,229 @@
+"""The isolation layer's parts for aiohttp: deadlines in headers, breaker states over HTTP, a client that knows blame.
+
+For a server::
+
+    app = web.Application(middlewares=[deadline_middleware])
+    app.router.add_get("/isolation", isolation_handler(isolation))
+
+For its calls to other services (one ``ClientSession`` per process)::
+
+    client = ServiceClient(session, enabled=isolation.enabled)
+    reply = await client.request("POST", "http://127.0.0.1:8000/rank", json={"title": "title-0042"})
+    reply.status, reply.headers, reply.body     # body: bytes, read completely
+    reply.json()                                # the body parsed
+
+``request`` returns for a status under 400, and otherwise raises what a ``Command`` or ``Replicas`` around it
+understands:
+
+====================================  =====================================================================
+the service answered                  raised
+====================================  =====================================================================
+503 or 429 with ``Retry-After``       ``Overloaded(retry_after_s=...)``: alive, has done nothing, not counted
+429 without it                        ``Overloaded(retry_after_s=1.0)``
+400..499                              ``Rejected`` (a ``BadRequest``), with ``status``, ``body``, ``json()``
+500 and over                          ``ServiceFailed``, with ``status``, ``body``
+(nothing: refused, reset, too large)  aiohttp's ``ClientError`` unchanged
+(nothing in time)                     ``TimeoutError``; inside a command, the command's ``DeadlineExceeded``
+====================================  =====================================================================
+
+It sends the current deadline as a header and waits no longer than it. ``enabled=False`` leaves the deadline alone (no
+header, no time limit of its own), for controls; the mapping of answers stays.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+from chaos.resilience.deadline import DEADLINE_HEADER, Deadline
+from chaos.resilience.errors import BadRequest, DeadlineSpent, Overloaded
+from chaos.resilience.isolation import Isolation
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+RETRY_AFTER_DEFAULT_S = 1.0
+"""The pause taken for an overloaded service that names none, or none that is a number of seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What a service answered, read completely."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+
+    def json(self) -> Any:
+        """Return the body parsed as JSON; ``ValueError`` when it is none."""
+        return json.loads(self.body)
+
+
+class Rejected(BadRequest):
+    """The service said that the request is wrong (4xx): asking again, or elsewhere, would not change its answer."""
+
+    def __init__(self, service: str, reply: Reply) -> None:
+        super().__init__(f"{service} rejected the request with status {reply.status}")
+        self.service = service
+        self.status = reply.status
+        self.headers = reply.headers
+        self.body = reply.body
+
+    def json(self) -> Any:
+        """Return the body parsed as JSON; ``ValueError`` when it is none."""
+        return json.loads(self.body)
+
+
+class ServiceFailed(Exception):  # noqa: N818 - the sentence reads well where it is caught
+    """The service answered that it failed (5xx)."""
+
+    def __init__(self, service: str, reply: Reply) -> None:
+        super().__init__(f"{service} failed with status {reply.status}")
+        self.service = service
+        self.status = reply.status
+        self.headers = reply.headers
+        self.body = reply.body
+
+
+class ServiceClient:
+    """Calls services over one ``ClientSession``, carrying the deadline along and naming who is at fault.
+
+    ``timeout_s`` limits a request made without any deadline; ``body_bytes_max`` is the largest answer taken in.
+    """
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        *,
+        enabled: bool = True,
+        timeout_s: float = 10.0,
+        body_bytes_max: int = 4 << 20,
+    ) -> None:
+        self._session = session
+        self._enabled = enabled
+        self._timeout_s = timeout_s
+        self._body_bytes_max = body_bytes_max
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        json: object = None,
+        data: bytes | None = None,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Reply:
+        """Send a request and return the answer, or raise as the table in the module's text says.
+
+        ``DeadlineSpent`` when the current deadline has passed before anything was sent.
+        """
+        sent = dict(headers or {})
+        limit_s: float | None = None
+        if self._enabled:
+            limit_s = self._timeout_s
+            deadline = Deadline.current()
+            if deadline is not None:
+                limit_s = deadline.remaining_s()
+                if limit_s <= 0:
+                    raise DeadlineSpent(url)
+                sent[DEADLINE_HEADER] = deadline.to_header()
+        async with self._session.request(
+            method,
+            url,
+            json=json,
+            data=data,
+            params=params,
+            headers=sent,
+            timeout=aiohttp.ClientTimeout(total=limit_s),
+        ) as response:
+            reply = Reply(status=response.status, headers=response.headers, body=await self._read(response))
+        return _checked(url, reply)
+
+    async def get(
+        self, url: str, *, params: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None
+    ) -> Reply:
+        """Send a GET; see ``request``."""
+        return await self.request("GET", url, params=params, headers=headers)
+
+    async def post(self, url: str, *, json: object = None, headers: Mapping[str, str] | None = None) -> Reply:
+        """Send a POST with a JSON body; see ``request``."""
+        return await self.request("POST", url, json=json, headers=headers)
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        chunks: list[bytes] = []
+        size = 0
+        async for chunk in response.content.iter_any():
+            size += len(chunk)
+            if size > self._body_bytes_max:
+                raise aiohttp.ClientPayloadError(f"{response.url}: the answer is over {self._body_bytes_max} bytes")
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+
+@web.middleware
+async def deadline_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give a request's handler the deadline that its caller sent along.
+
+    504 at once when it has passed already (the caller no longer waits), 400 when the header is no number.
+    """
+    value = request.headers.get(DEADLINE_HEADER)
+    if value is None:
+        return await handler(request)
+    try:
+        deadline = Deadline.from_header(value)
+    except ValueError as error:
+        return web.json_response({"error": str(error)}, status=400)
+    if deadline.spent:
+        return web.json_response({"error": "the deadline had passed when the request arrived"}, status=504)
+    with deadline:
+        return await handler(request)
+
+
+def isolation_handler(isolation: Isolation) -> Handler:
+    """Return a handler that answers with the state of every command: a JSON list of objects.
+
+    Their keys are ``command``, ``state``, ``calls``, ``errors``, ``fallbacks`` and the other numbers of a snapshot.
+    """
+
+    async def handle(request: web.Request) -> web.StreamResponse:  # noqa: ARG001 - aiohttp's signature
+        return web.json_response(
+            [
+                {
+                    "command": one.command,
+                    "state": one.state,
+                    "calls": one.calls,
+                    "errors": one.errors,
+                    "fallbacks": one.fallbacks,
+                    "short_circuited": one.short_circuited,
+                    "rejected": one.rejected,
+                    "timeouts": one.timeouts,
+                    "in_flight": one.in_flight,
+                }
+                for one in isolation.snapshot()
+            ]
+        )
+
+    return handle
+
+
+def _checked(url: str, reply: Reply) -> Reply:
+    """Return a good answer; raise for any other."""
+    if reply.status < 400:
+        return reply
+    retry_after = reply.headers.get("Retry-After")
+    if reply.status == 429 or (reply.status == 503 and retry_after is not None):
+        raise Overloaded(url, retry_after_s=_seconds(retry_after))
+    if reply.status < 500:
+        raise Rejected(url, reply)
+    raise ServiceFailed(url, reply)
+
+
+def _seconds(retry_after: str | None) -> float:
+    """Return the seconds that a ``Retry-After`` asks for. A date is not understood and means the default."""
+    text = (retry_after or "").strip()
+    return float(text) if text.isascii() and text.isdigit() and len(text) <= 9 else RETRY_AFTER_DEFAULT_S

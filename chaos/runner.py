@@ -1,0 +1,376 @@
+"""One run: carries out a plan against a running target, watches it, heals it, and asks for the verdict.
+
+The plan decides what happens and when; the environment does it; the load says what its users saw. This module
+only keeps the time, owns what must be undone, and makes sure that every way out of a run heals first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from chaos import clock
+from chaos.environment import Environment
+from chaos.errors import ChaosError, EnvironmentFailure, Outcome
+from chaos.events import (
+    BreakerState,
+    Emit,
+    FaultApplied,
+    FaultHealed,
+    GuardTripped,
+    Healed,
+    Note,
+    PhaseStarted,
+    RunEnded,
+    RunStarted,
+    Tick,
+)
+from chaos.experiment.model import Experiment, PhaseName
+from chaos.experiment.plan import Plan, PlannedFault
+from chaos.load.driver import LoadDriver
+from chaos.reports.document import verdict_document
+from chaos.topology.model import Topology
+from chaos.verdict.guards import guard_value
+from chaos.verdict.judge import judge
+from chaos.verdict.model import ReceiptResult, Verdict
+from chaos.verdict.recovery import recovery_s
+from chaos.verdict.rules import Baseline
+from chaos.verdict.windows import SampleStore
+
+WATCH_INTERVAL_S = 0.25
+"""How often samples are read and guards are looked at."""
+TICK_DELAY_S = 0.4
+"""A second is shown this long after its end: the recorders write every 0.2 s."""
+HEAL_LIMIT_S = 10.0
+"""How long the target may take, once every fault is taken back, until all of it is healthy."""
+DRAIN_LIMIT_S = 6.0
+"""How long plays that were due before the end may take to have an outcome."""
+HEAD_START_S = 0.1
+"""From the decision to begin until the first arrival is due, so that nobody is late for it."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """What has happened so far in a run, as the verdict needs it."""
+
+    phases: dict[PhaseName, tuple[float, float]] = field(default_factory=dict)
+    receipts: list[ReceiptResult] = field(default_factory=list)
+    phase: PhaseName = PhaseName.WARM_UP
+    healed_at_s: float | None = None
+    guard: tuple[str, float] | None = None
+    breakers: tuple[BreakerState, ...] = ()
+
+
+class Run:
+    """One experiment, once, on a target that is already up."""
+
+    def __init__(
+        self,
+        *,
+        environment: Environment,
+        experiment: Experiment,
+        topology: Topology,
+        plan: Plan,
+        load: LoadDriver,
+        disabled: Sequence[str],
+        replay: str,
+        emit: Emit,
+    ) -> None:
+        self._environment = environment
+        self._experiment = experiment
+        self._topology = topology
+        self._plan = plan
+        self._load = load
+        self._disabled = tuple(disabled)
+        self._replay = replay
+        self._emit = emit
+        self._progress = Progress()
+        self._heal_now = asyncio.Event()
+        self._origin_s = 0.0
+        self._store = SampleStore(0.0)
+        self._baseline = Baseline()
+        self.verdict: Verdict | None = None
+        """The verdict, once there is one; also of a run that was cut off."""
+        self._deaths_before = len(environment.deaths)
+
+    async def execute(self) -> Verdict:
+        """Run all phases and return the verdict.
+
+        An ``EnvironmentFailure`` on the way becomes a verdict with the outcome ``error``; a cancellation heals,
+        reports ``interrupted`` and goes on as a cancellation.
+        """
+        self._environment.t_s = self._now_s
+        self._emit(self._started())
+        try:
+            await self._phases()
+        except asyncio.CancelledError:
+            self._end(Outcome.INTERRUPTED, "interrupted: everything was healed and stopped before the end")
+            raise
+        except ChaosError as failure:
+            details = getattr(failure, "details", ())
+            return self._end(Outcome.ERROR, "\n".join([str(failure), *details]))
+        return self._end(None, None)
+
+    async def _phases(self) -> None:
+        self._origin_s = clock.monotonic_s() + HEAD_START_S
+        self._store = SampleStore(self._origin_s)
+        self._load.go(self._origin_s)
+        # Whatever happens inside, every fault in the stack is undone on the way out.
+        async with contextlib.AsyncExitStack() as faults, self._watching():
+            for name in (PhaseName.WARM_UP, PhaseName.BASELINE):
+                await self._phase(name)
+            self._baseline = Baseline.measure(
+                self._store, self._topology.metrics, self._progress.phases[PhaseName.BASELINE]
+            )
+            self._begin(PhaseName.FAULT)
+            fault_end_s = self._plan.phases[PhaseName.FAULT][1]
+            carried = [asyncio.ensure_future(self._carry(planned, faults)) for planned in self._plan.faults]
+            try:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(self._loop_moment(fault_end_s)):
+                        await self._heal_now.wait()
+                self._heal_now.set()
+                await asyncio.gather(*carried)
+            finally:
+                for task in carried:
+                    task.cancel()
+                await asyncio.gather(*carried, return_exceptions=True)
+            self._finish_phase(PhaseName.FAULT)
+            await self._heal()
+            self._begin(PhaseName.RECOVERY)
+            start_s, end_s = self._plan.phases[PhaseName.RECOVERY]
+            await clock.sleep_until(clock.monotonic_s() + end_s - start_s)
+            self._finish_phase(PhaseName.RECOVERY)
+            await self._load.finish(drain_s=DRAIN_LIMIT_S)
+            self._store.add(self._load.read())
+
+    async def _phase(self, name: PhaseName) -> None:
+        self._begin(name)
+        await clock.sleep_until(self._origin_s + self._plan.phases[name][1])
+        self._finish_phase(name)
+
+    def _begin(self, name: PhaseName) -> None:
+        self._progress.phase = name
+        self._progress.phases[name] = (self._now_s(), self._now_s())
+        self._emit(PhaseStarted(t_s=self._now_s(), phase=name))
+
+    def _finish_phase(self, name: PhaseName) -> None:
+        start_s, _ = self._progress.phases[name]
+        self._progress.phases[name] = (start_s, self._now_s())
+
+    # -- faults ---------------------------------------------------------------------------------------------------
+
+    async def _carry(self, planned: PlannedFault, stack: contextlib.AsyncExitStack) -> None:
+        """Apply one fault at its moment, take its receipt and undo it at its end or when healing begins."""
+        if await self._healing_before(planned.at_s):
+            self._emit(Note(t_s=self._now_s(), text=f"{planned.name} was due after healing began: not applied"))
+            return
+        fault = planned.entry.fault
+        applied = await fault.apply(self._environment, planned.victims, planned.name)
+        stack.push_async_callback(applied.undo)
+        applied_at_s = self._now_s()
+        self._emit(
+            FaultApplied(
+                t_s=applied_at_s,
+                fault=planned.name,
+                kind=fault.kind,
+                description=planned.description,
+                victims=planned.victims,
+            )
+        )
+        await self._healing_before(planned.until_s)
+        receipt = await applied.receipt()
+        await applied.undo()
+        healed_at_s = self._now_s()
+        self._progress.receipts.append(
+            ReceiptResult(
+                fault=planned.name,
+                kind=fault.kind,
+                victims=planned.victims,
+                applied_at_s=applied_at_s,
+                healed_at_s=healed_at_s,
+                connections=receipt.connections,
+                bytes=receipt.bytes,
+                touched=receipt.touched,
+                evidence=receipt.evidence,
+            )
+        )
+        self._emit(
+            FaultHealed(
+                t_s=healed_at_s,
+                fault=planned.name,
+                kind=fault.kind,
+                connections=receipt.connections,
+                bytes=receipt.bytes,
+                touched=receipt.touched,
+                evidence=receipt.evidence,
+            )
+        )
+
+    async def _healing_before(self, moment_s: float) -> bool:
+        """Wait until ``moment_s`` of the run; return True when healing began earlier."""
+        try:
+            async with asyncio.timeout_at(self._loop_moment(moment_s)):
+                await self._heal_now.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _heal(self) -> None:
+        began_s = self._now_s()
+        await self._environment.heal_everything()
+        limit_s = clock.monotonic_s() + HEAL_LIMIT_S
+        while left := await self._environment.unhealed():
+            if clock.monotonic_s() > limit_s:
+                raise EnvironmentFailure(
+                    f"not healed {HEAL_LIMIT_S:g} s after every fault was taken back", details=left
+                )
+            await asyncio.sleep(0.05)
+        self._progress.healed_at_s = self._now_s()
+        self._emit(Healed(t_s=self._now_s(), duration_s=self._now_s() - began_s))
+
+    # -- watching -------------------------------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def _watching(self) -> AsyncIterator[None]:
+        """Read samples, tick and look at guards beside the phases; a failure of the load ends the run at once."""
+        main = asyncio.current_task()
+        assert main is not None
+        failure: list[BaseException] = []
+
+        async def watch() -> None:
+            try:
+                await self._watch()
+            except Exception as error:  # noqa: BLE001 - handed to the main task, which raises it
+                failure.append(error)
+                main.cancel()
+
+        tasks = [asyncio.ensure_future(watch()), asyncio.ensure_future(self._poll_breakers())]
+        try:
+            yield
+        except asyncio.CancelledError:
+            if failure:
+                main.uncancel()
+                raise failure[0] from None
+            raise
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _watch(self) -> None:
+        next_tick_s = 1.0
+        moment_s = self._origin_s
+        while True:
+            moment_s += WATCH_INTERVAL_S
+            await clock.sleep_until(moment_s)
+            self._store.add(self._load.read())
+            if failure := self._load.failure():
+                raise EnvironmentFailure(failure)
+            now_s = self._now_s()
+            if self._progress.phase is PhaseName.FAULT and not self._heal_now.is_set():
+                self._look_at_guards(now_s)
+            while now_s >= next_tick_s + TICK_DELAY_S:
+                self._tick(next_tick_s)
+                next_tick_s += 1.0
+
+    def _look_at_guards(self, now_s: float) -> None:
+        for guard in self._experiment.abort_when:
+            measured = guard_value(
+                guard,
+                store=self._store,
+                topology=self._topology,
+                now_s=now_s,
+                since_s=self._progress.phases[PhaseName.FAULT][0],
+                baseline=self._baseline,
+            )
+            if measured is not None:
+                self._progress.guard = (guard.rule.text, measured)
+                self._emit(GuardTripped(t_s=now_s, guard=guard.rule.text, measured=measured))
+                self._heal_now.set()
+                return
+
+    def _tick(self, second_s: float) -> None:
+        self._emit(
+            Tick(
+                t_s=second_s,
+                phase=self._progress.phase,
+                values=self._store.live_values(self._topology.metrics, second_s),
+                counts=self._store.counts(second_s - 1.0, second_s),
+                breakers=self._progress.breakers,
+            )
+        )
+
+    async def _poll_breakers(self) -> None:
+        moment_s = self._origin_s
+        while True:
+            moment_s = max(moment_s + 1.0, clock.monotonic_s())
+            await clock.sleep_until(moment_s)
+            self._progress.breakers = await self._environment.isolation_states()
+
+    # -- the end --------------------------------------------------------------------------------------------------
+
+    def _started(self) -> RunStarted:
+        return RunStarted(
+            t_s=0.0,
+            experiment=self._experiment.title,
+            file=_shown(self._experiment.file),
+            seed=self._plan.seed,
+            backend=self._environment.backend_name,
+            disabled=self._disabled,
+            phases={str(name): span for name, span in self._plan.phases.items()},
+            started_at=clock.wall_clock_iso(),
+        )
+
+    def _end(self, forced: Outcome | None, reason: str | None) -> Verdict:
+        self._store.add(self._load.read())
+        progress = self._progress
+        for name, (start_s, end_s) in progress.phases.items():
+            if end_s == start_s:  # cut off on the way
+                progress.phases[name] = (start_s, self._now_s())
+        recovered = None
+        if progress.healed_at_s is not None and forced is None:
+            recovered = recovery_s(
+                self._experiment.steady_state,
+                topology=self._topology,
+                store=self._store,
+                phases=progress.phases,
+                healed_at_s=progress.healed_at_s,
+            )
+        verdict = judge(
+            experiment=self._experiment,
+            topology=self._topology,
+            seed=self._plan.seed,
+            backend=self._environment.backend_name,
+            disabled=self._disabled,
+            phases=progress.phases,
+            store=self._store,
+            receipts=progress.receipts,
+            recovery_s=recovered,
+            guard=progress.guard,
+            deaths=self._environment.deaths[self._deaths_before :],
+            forced=forced,
+            forced_reason=reason,
+            replay=self._replay,
+            file=_shown(self._experiment.file),
+        )
+        self.verdict = verdict
+        self._emit(RunEnded(t_s=self._now_s(), outcome=verdict.outcome, verdict=verdict_document(verdict)))
+        return verdict
+
+    def _now_s(self) -> float:
+        return clock.monotonic_s() - self._origin_s if self._origin_s else 0.0
+
+    def _loop_moment(self, moment_s: float) -> float:
+        """Translate a moment of the run into the event loop's clock."""
+        return asyncio.get_running_loop().time() + (self._origin_s + moment_s - clock.monotonic_s())
+
+
+def _shown(path: Path) -> str:
+    """Return the path as a person in the current folder would type it."""
+    with contextlib.suppress(ValueError):
+        return str(path.resolve().relative_to(Path.cwd()))
+    return str(path)

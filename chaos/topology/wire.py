@@ -1,0 +1,34 @@
+"""``InstanceConfig`` as JSON: what the runner tells each process of the target, and Locust."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+from chaos.topology.model import CalledInstance, InstanceConfig
+
+
+def config_to_json(config: InstanceConfig) -> str:
+    """Return ``config`` as one line of JSON; its keys are the fields of ``InstanceConfig``."""
+    return json.dumps(asdict(config), separators=(",", ":"))
+
+
+def config_from_json(text: str) -> InstanceConfig:
+    """Read what ``config_to_json`` wrote.
+
+    Raises ValueError when ``text`` is not JSON, or when a field is missing, unknown or of the wrong shape.
+    """
+    match json.loads(text):
+        case dict() as fields:
+            pass
+        case other:
+            raise ValueError(f"an instance's configuration is a JSON object, not {type(other).__name__}")
+    try:
+        calls = {
+            str(service): tuple(CalledInstance(**called) for called in instances)
+            for service, instances in fields.pop("calls").items()
+        }
+        disabled = tuple(fields.pop("disabled"))
+        return InstanceConfig(calls=calls, disabled=disabled, **fields)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not an instance's configuration: {error}") from error

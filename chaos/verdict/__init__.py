@@ -1,0 +1,1 @@
+"""What a run's samples say about the system."""

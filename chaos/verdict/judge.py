@@ -1,0 +1,278 @@
+"""What a run says: one of five outcomes, and why, in sentences.
+
+The first of these that applies is the outcome::
+
+    error         the environment failed; nothing can be said
+    interrupted   somebody stopped the run
+    inconclusive  the test itself was void: a fault touched nothing, the load generator lagged, the system was not
+                  well before the fault
+    violated      a rule was broken in the fault phase, a guard tripped, or recovery took too long
+    inconclusive  a rule could not be measured, or on too few attempts
+    held          none of these
+
+So a clear failure outweighs a rule that could not be told, but not a void test: what broke there was not broken
+by the fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from chaos.errors import Outcome
+from chaos.events import InstanceDied
+from chaos.experiment.model import Experiment, Load, PhaseName
+from chaos.topology.model import Topology
+from chaos.verdict.model import PhaseResult, ReceiptResult, RuleResult, Verdict
+from chaos.verdict.recovery import WINDOW_S
+from chaos.verdict.rules import Baseline, RuleCheck, Span, checks_of
+from chaos.verdict.ruling import rule_on
+from chaos.verdict.units import figure, plural
+from chaos.verdict.windows import Moment, SampleStore
+
+Phases = Mapping[PhaseName, Span]
+"""Start and end of each phase as it was really run, seconds of the run."""
+
+_HEALING_SLACK_S = 0.5
+"""By so much a recovery phase may be shorter than asked for: healing itself takes a moment."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Case:
+    """What is judged."""
+
+    experiment: Experiment
+    topology: Topology
+    store: SampleStore
+    phases: Phases
+    baseline: Baseline
+
+    def checks(self) -> tuple[RuleCheck, ...]:
+        return checks_of(self.experiment.steady_state, self.topology.metrics, self.store, self.baseline)
+
+
+@dataclass(slots=True)
+class _Findings:
+    """Sentences, by what they do to the outcome."""
+
+    void: list[str] = field(default_factory=list)
+    violated: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+    held: list[str] = field(default_factory=list)
+    aside: list[str] = field(default_factory=list)
+    """Worth knowing; changes nothing."""
+
+    def outcome(self) -> Outcome:
+        if self.void:
+            return Outcome.INCONCLUSIVE
+        if self.violated:
+            return Outcome.VIOLATED
+        return Outcome.INCONCLUSIVE if self.unknown else Outcome.HELD
+
+    def reasons(self) -> tuple[str, ...]:
+        return (*self.void, *self.violated, *self.unknown, *self.held, *self.aside)
+
+
+def judge(
+    *,
+    experiment: Experiment,
+    topology: Topology,
+    seed: int,
+    backend: str,
+    disabled: Sequence[str],
+    phases: Phases,
+    store: SampleStore,
+    receipts: Sequence[ReceiptResult],
+    recovery_s: float | None,
+    replay: str,
+    file: str | None = None,
+    guard: tuple[str, float] | None = None,
+    deaths: Sequence[InstanceDied] = (),
+    forced: Outcome | None = None,
+    forced_reason: str | None = None,
+) -> Verdict:
+    """Return the verdict on a run.
+
+    ``phases`` are the phases as they were really run (a run that broke off has fewer); ``recovery_s`` is what
+    ``recovery.recovery_s`` returned; ``guard`` is the text of the guard that tripped and what it measured.
+    ``forced`` is the outcome of a run that did not come to its end, ``error`` or ``interrupted``, with its reason; what
+    was measured up to then is in the verdict all the same. An instance's death is told and changes no outcome by
+    itself: whether users noticed is what the rules say.
+    """
+    case = _Case(
+        experiment=experiment,
+        topology=topology,
+        store=store,
+        phases=phases,
+        baseline=Baseline.measure(store, topology.metrics, phases.get(PhaseName.BASELINE)),
+    )
+    rules = _rule_results(case)
+    lag_s = _start_lag_s(store, phases)
+    guard_words = _guard_words(guard, experiment, topology)
+    died = tuple(f"{death.instance} ended although no fault had ended it ({death.status})" for death in deaths)
+    findings = _Findings(aside=list(died))
+    if forced is None:
+        _find_void(findings, case, receipts, lag_s)
+        if guard_words:
+            findings.violated.append(guard_words)
+        _sort_rules(findings, rules)
+        _find_recovery(findings, case, recovery_s)
+    reasons = findings.reasons()
+    return Verdict(
+        outcome=forced if forced is not None else findings.outcome(),
+        experiment=experiment.title,
+        file=file if file is not None else str(experiment.file),
+        seed=seed,
+        backend=backend,
+        disabled=tuple(disabled),
+        phases=_phase_results(case),
+        steady_state=rules,
+        receipts=tuple(receipts),
+        recovery_s=recovery_s,
+        start_lag_p99_s=lag_s,
+        reasons=reasons if forced is None else (*(forced_reason or str(forced)).splitlines(), *reasons),
+        replay=replay,
+        recover_within_s=experiment.recover_within_s,
+        guard=guard_words,
+        deaths=died,
+    )
+
+
+def _rule_results(case: _Case) -> tuple[RuleResult, ...]:
+    span = case.phases.get(PhaseName.FAULT)
+    return () if span is None else tuple(rule_on(check, span) for check in case.checks())
+
+
+def _sort_rules(findings: _Findings, rules: Sequence[RuleResult]) -> None:
+    for rule in rules:
+        match rule.outcome:
+            case Outcome.HELD:
+                findings.held.append(rule.explanation)
+            case Outcome.VIOLATED:
+                findings.violated.append(rule.explanation)
+            case _:
+                findings.unknown.append(rule.explanation)
+
+
+# -- is the test itself valid? --------------------------------------------------------------------------------------
+
+
+def _find_void(findings: _Findings, case: _Case, receipts: Sequence[ReceiptResult], lag_s: float | None) -> None:
+    findings.void += [
+        f"the fault {receipt.fault} touched nothing ({receipt.evidence or 'no evidence'}): "
+        "what was measured says nothing about it"
+        for receipt in receipts
+        if not receipt.touched
+    ]
+    if case.experiment.faults and not receipts:
+        findings.void.append("no fault was applied, so that nothing was tested")
+    if lag_s is not None and lag_s > case.experiment.load.max_start_lag_s:
+        findings.void.append(_lag_words(lag_s, case.experiment.load))
+    span = case.phases.get(PhaseName.BASELINE)
+    if span is not None and span[1] > span[0]:
+        findings.void += _unwell_before(case.checks(), span)
+
+
+def _lag_words(lag_s: float, load: Load) -> str:
+    limit_s = load.max_start_lag_s
+    return (
+        f"the load generator fell behind: 1 arrival in 100 began {figure(lag_s, 's', apart_from=limit_s)} late or "
+        f"later, where {figure(limit_s, 's')} is allowed, so that its own delay is in every figure; "
+        f"lower the load's rate ({load.rate_per_s:g} /s), add workers, or use a less busy machine"
+    )
+
+
+def _unwell_before(checks: Sequence[RuleCheck], span: Span) -> list[str]:
+    """Return the absolute rules that did not even hold in the baseline phase, in words.
+
+    A baseline is short, so the allowances of a small window are made. A rule of the baseline cannot fail here.
+    """
+    if checks and not any(check.tally(span).total for check in checks):
+        return ["nothing was attempted in the baseline phase: was there any load?"]
+    return [
+        f"the system was not well before any fault: in the baseline {_state(check, span)}"
+        for check in checks
+        if not check.rule.of_baseline and check.holds_in_small_window(span) is False
+    ]
+
+
+def _state(check: RuleCheck, span: Span) -> str:
+    """Say what a rule that a window breaks measured there."""
+    metric, limit, value = check.metric, check.limit(span), check.value(span)
+    if value is None:
+        return f"{metric.title} has no value, because none of {plural(metric.of, check.tally(span).failed)} succeeded"
+    return (
+        f"{metric.title} was {figure(value, metric.unit, apart_from=limit)} where "
+        f"{check.rule.comparison} {figure(limit, metric.unit)} is asked"
+    )
+
+
+def _start_lag_s(store: SampleStore, phases: Phases) -> float | None:
+    """Lag over everything that is judged: from the baseline on, since the warm-up is there to be uneven."""
+    judged = [span for name, span in phases.items() if name is not PhaseName.WARM_UP]
+    if not judged:
+        return None
+    return store.start_lag_p99_s(min(start for start, _ in judged), max(end for _, end in judged))
+
+
+# -- guard and recovery ---------------------------------------------------------------------------------------------
+
+
+def _guard_words(guard: tuple[str, float] | None, experiment: Experiment, topology: Topology) -> str | None:
+    if guard is None:
+        return None
+    text, measured = guard
+    known = [one for one in experiment.abort_when if one.rule.text == text]
+    metric = topology.metrics.get(known[0].rule.metric) if known else None
+    limit = known[0].rule.limit if known and not known[0].rule.of_baseline else None
+    value = figure(measured, metric.unit if metric else "", apart_from=limit)
+    return f"the guard {text!r} stopped the fault phase early: it measured {value}, and everything was healed at once"
+
+
+def _find_recovery(findings: _Findings, case: _Case, recovered_s: float | None) -> None:
+    within_s = case.experiment.recover_within_s
+    if recovered_s is not None:
+        when = f"{figure(recovered_s, 's')} after healing" if recovered_s else "as soon as the faults were healed"
+        sentence = f"the steady state held again {when}"
+        if within_s is None:
+            findings.held.append(sentence)
+        elif recovered_s <= within_s:
+            findings.held.append(f"{sentence}, where {figure(within_s, 's')} were allowed")
+        else:
+            findings.violated.append(f"{sentence}, where {figure(within_s, 's')} were allowed")
+        return
+    if PhaseName.RECOVERY not in case.phases:
+        return
+    start_s, end_s = case.phases[PhaseName.RECOVERY]
+    seen = figure(end_s - start_s, "s")
+    if within_s is None:
+        findings.aside.append(f"the steady state was not seen to hold again in the {seen} after healing (not asked)")
+        return
+    if end_s - start_s < within_s + WINDOW_S - _HEALING_SLACK_S:
+        findings.unknown.append(
+            f"the recovery phase of {seen} is too short to see the steady state hold within "
+            f"{figure(within_s, 's')}: that takes {WINDOW_S:g} s more"
+        )
+        return
+    last = (end_s - WINDOW_S, end_s)
+    broken = [check for check in case.checks() if check.holds_in_small_window(last) is False]
+    findings.violated.append(
+        f"the steady state did not hold again in the {seen} after healing"
+        + (f": in the last {WINDOW_S:g} s {_state(broken[0], last)}" if broken else "")
+    )
+
+
+def _phase_results(case: _Case) -> tuple[PhaseResult, ...]:
+    results = []
+    for name, span in case.phases.items():
+        counts = case.store.counts(*span, by=Moment.SCHEDULED)
+        results.append(
+            PhaseResult(
+                name=str(name),
+                start_s=span[0],
+                end_s=span[1],
+                metrics={key: case.store.measure(metric, *span) for key, metric in case.topology.metrics.items()},
+                attempts={kind: sum(outcomes.values()) for kind, outcomes in counts.items()},
+            )
+        )
+    return tuple(results)

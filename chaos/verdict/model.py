@@ -1,0 +1,81 @@
+"""The verdict as data, and as the JSON document that ``--json`` writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from chaos.errors import Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleResult:
+    """One rule of the steady state, judged on the fault phase."""
+
+    rule: str
+    metric: str
+    outcome: Outcome
+    """held, violated or inconclusive"""
+    measured: float | None
+    limit: float | None
+    """The limit as a plain number; for a rule relative to the baseline, factor times the baseline's value (for a rate:
+    for the load really offered, see ``rules.load_ratio``)."""
+    baseline: float | None
+    unit: str
+    explanation: str
+    """One plain sentence: what was measured, by how much it held or missed, at which second it was worst."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiptResult:
+    """One fault's receipt."""
+
+    fault: str
+    kind: str
+    victims: tuple[str, ...]
+    applied_at_s: float
+    healed_at_s: float
+    connections: int
+    bytes: int
+    touched: bool
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseResult:
+    """One phase as it was really run."""
+
+    name: str
+    start_s: float
+    end_s: float
+    metrics: Mapping[str, float | None]
+    attempts: Mapping[str, int]
+    """Samples of each kind scheduled in the phase."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What one run says."""
+
+    outcome: Outcome
+    experiment: str
+    file: str
+    seed: int
+    backend: str
+    disabled: tuple[str, ...]
+    phases: tuple[PhaseResult, ...]
+    steady_state: tuple[RuleResult, ...]
+    receipts: tuple[ReceiptResult, ...]
+    recovery_s: float | None
+    """Seconds from healing until the steady state held again for good; None when it never did."""
+    start_lag_p99_s: float | None
+    reasons: tuple[str, ...]
+    """Why the outcome is what it is, in plain sentences, the most important first."""
+    replay: str
+    """The exact command that repeats this run."""
+    recover_within_s: float | None = None
+    """How long recovery was allowed to take; None when the experiment does not ask."""
+    guard: str | None = None
+    """The guard that ended the fault phase early, and what it measured, in words."""
+    deaths: tuple[str, ...] = ()
+    """Instances that ended although no fault had ended them, in words."""

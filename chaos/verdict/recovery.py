@@ -1,0 +1,52 @@
+"""How long it took, once every fault was healed, until the steady state held again for good."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from chaos.experiment.model import PhaseName, Rule
+from chaos.topology.model import Topology
+from chaos.verdict.rules import Baseline, RuleCheck, checks_of
+from chaos.verdict.windows import SampleStore
+
+WINDOW_S = 3.0
+"""The steady state is looked at over this many seconds at a time."""
+STEP_S = 0.25
+"""Windows begin this far apart; also the resolution of the answer."""
+
+
+def recovery_s(
+    rules: Sequence[Rule],
+    *,
+    topology: Topology,
+    store: SampleStore,
+    phases: Mapping[PhaseName, tuple[float, float]],
+    healed_at_s: float,
+) -> float | None:
+    """Return the seconds from ``healed_at_s`` until the steady state held and went on holding; None when it never did.
+
+    The smallest r, in steps of 0.25 s, such that every window ``[t, t + 3 s)`` with t >= healed + r holds, up to the
+    end of the recovery phase. Later windows count too: a system that is well for a second and then falls back has not
+    recovered. A window holds when no rule is broken in it and at least one was measured; how a rule is compared in
+    so few samples (rates may miss by two standard errors, one failed attempt alone is no relapse) is said at
+    ``RuleCheck.holds_in_small_window``. Rules "of baseline" refer to the baseline phase.
+
+    0.0 means that the first window after healing held already. None also when the recovery phase is shorter than
+    one window: then nothing was shown.
+    """
+    end_s = phases[PhaseName.RECOVERY][1]
+    baseline = Baseline.measure(store, topology.metrics, phases.get(PhaseName.BASELINE))
+    checks = checks_of(rules, topology.metrics, store, baseline)
+    windows = math.floor((end_s - healed_at_s - WINDOW_S) / STEP_S + 1e-9) + 1
+    recovered: float | None = None
+    for step in reversed(range(windows)):  # from the end, as far back as windows hold
+        if not _window_holds(checks, healed_at_s + step * STEP_S):
+            break
+        recovered = step * STEP_S
+    return recovered
+
+
+def _window_holds(checks: Sequence[RuleCheck], start_s: float) -> bool:
+    told = [check.holds_in_small_window((start_s, start_s + WINDOW_S)) for check in checks]
+    return False not in told and True in told

@@ -1,0 +1,1 @@
+"""Applications to try the framework on. The framework never imports them."""

@@ -1,0 +1,1 @@
+"""A compact playback backend: from the press of Play to chunks from an OCA."""

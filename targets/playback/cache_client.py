@@ -1,0 +1,149 @@
+"""The memory cache as its callers see it: two zones, each a Valkey server, read near zone first and written behind.
+
+    read:  near zone -> what is missing there: far zone -> what is missing there too: the caller asks the store
+    write: into a bounded buffer, from which each zone is filled; never waited for, dropped when the buffer is full
+
+Every call is a Command of its own zone. A zone that fails answers, by its fallback, that it has nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from chaos.resilience import BreakerSettings, CommandSettings
+from chaos.topology.model import CalledInstance
+from targets.playback.service import Context
+from targets.playback.transport import FAILURES, CallFailed
+
+TTL_S = 60.0
+WRITE_EVERY_S = 0.05
+_WRITES_WAITING_MAX = 1_000
+_WRITES_AT_ONCE = 100
+_CONNECTIONS_MAX = 64
+_SOCKET_TIMEOUT_S = 0.5
+
+_READ_SETTINGS = CommandSettings(
+    timeout_s=0.08, max_concurrent=64, fallback_max_concurrent=256, breaker=BreakerSettings(open_s=2.0)
+)
+_WRITE_SETTINGS = CommandSettings(timeout_s=0.3, max_concurrent=2, breaker=BreakerSettings(open_s=2.0))
+
+
+class Zone:
+    """One Valkey server. Raises CallFailed whatever the client library calls its trouble."""
+
+    def __init__(self, called: CalledInstance, *, ttl_s: float) -> None:
+        self.name = called.labels.get("zone", called.instance)
+        host, _, port = called.address.rpartition(":")
+        self._ttl_ms = int(ttl_s * 1000)
+        # Repeating, waiting and giving up are the business of the Command around each call.
+        self._redis = Redis(
+            host=host,
+            port=int(port),
+            protocol=2,
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=_SOCKET_TIMEOUT_S,
+            socket_connect_timeout=_SOCKET_TIMEOUT_S,
+            max_connections=_CONNECTIONS_MAX,
+        )
+
+    async def read(self, keys: Sequence[str]) -> Mapping[str, bytes] | None:
+        """Return the values of those ``keys`` that are there."""
+        try:
+            values = cast("list[bytes | None]", await self._redis.mget(list(keys)))
+        except RedisError as error:
+            raise CallFailed(f"cache zone {self.name}: {error}") from error
+        return {key: value for key, value in zip(keys, values, strict=True) if value is not None}
+
+    async def write(self, entries: Sequence[tuple[str, bytes]]) -> None:
+        """Write ``entries``, each for the time to live."""
+        try:
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for key, value in entries:
+                    pipeline.set(key, value, px=self._ttl_ms)
+                await pipeline.execute()
+        except RedisError as error:
+            raise CallFailed(f"cache zone {self.name}: {error}") from error
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._redis.aclose()
+
+
+class Cache:
+    """Both zones, the near one first: the one with this instance's own label ``zone``."""
+
+    def __init__(self, context: Context) -> None:
+        ttl_s = context.number("cache_ttl_s", TTL_S)
+        zone = context.config.labels.get("zone")
+        near_first = sorted(context.config.calls["cache"], key=lambda called: called.labels.get("zone") != zone)
+        self._zones = [_IsolatedZone(Zone(called, ttl_s=ttl_s), context) for called in near_first]
+        for one in self._zones:
+            context.repeat(one.write_waiting, period_s=WRITE_EVERY_S)
+
+    async def read(self, keys: Sequence[str], degraded: list[str]) -> dict[str, bytes]:
+        """Return what the zones hold of ``keys``; the names of commands that failed are added to ``degraded``.
+
+        Raises CallFailed when a zone fails and isolation is off.
+        """
+        found: dict[str, bytes] = {}
+        without: list[tuple[_IsolatedZone, list[str]]] = []
+        for zone in self._zones:
+            missing = [key for key in keys if key not in found]
+            if not missing:
+                break
+            values = await zone.read(missing)
+            if values is None:
+                degraded.append(zone.read.name)
+                continue
+            without.append((zone, [key for key in missing if key not in values]))
+            found.update(values)
+        for zone, absent in without:
+            zone.write_later([(key, found[key]) for key in absent if key in found])
+        return found
+
+    def write_later(self, entries: Sequence[tuple[str, bytes]]) -> None:
+        """Have ``entries`` written to every zone soon."""
+        for zone in self._zones:
+            zone.write_later(entries)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        for zone in self._zones:
+            await zone.close()
+
+
+class _IsolatedZone:
+    """A zone behind its Commands, with the writes that wait for it. A read that failed is None."""
+
+    def __init__(self, zone: Zone, context: Context) -> None:
+        self.read = context.isolation.command(
+            f"cache.{zone.name}.read", zone.read, fallback=_nothing, settings=_READ_SETTINGS
+        )
+        self._write = context.isolation.command(f"cache.{zone.name}.write", zone.write, settings=_WRITE_SETTINGS)
+        self._waiting: deque[tuple[str, bytes]] = deque(maxlen=_WRITES_WAITING_MAX)
+        self.close = zone.close
+
+    def write_later(self, entries: Sequence[tuple[str, bytes]]) -> None:
+        """Keep ``entries`` for the next write; the oldest ones are dropped when too many wait."""
+        self._waiting.extend(entries)
+
+    async def write_waiting(self) -> bool:
+        """Write some of what waits; what cannot be written is dropped, for it is only a copy."""
+        entries = [self._waiting.popleft() for _ in range(min(_WRITES_AT_ONCE, len(self._waiting)))]
+        if entries:
+            with contextlib.suppress(*FAILURES):
+                await self._write(entries)
+        return True
+
+
+def _nothing(_: Exception, keys: Sequence[str]) -> Mapping[str, bytes] | None:  # noqa: ARG001 - a fallback takes what the call takes
+    """Answer for a zone that failed: nothing, not even that the keys are missing."""
+    return None

@@ -1,0 +1,196 @@
+"""What Playback Apps must know to decide about a play: the subscriber's plan and country, the title's licences.
+
+    cache, near zone -> cache, far zone -> store -> what is known without them:
+        the subscriber's signed claims carry plan and country;
+        a copy of all licences, pulled from the store in the background, knows the titles
+
+The last resort may be out of date, and by how much is bounded: the copy of the licences is not used once it is older
+than ``licences_stale_max_s``; a token lives as long as the run that signed it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from chaos.resilience import Answer, BadRequest, BreakerSettings, CommandSettings
+from chaos.resilience.web import Rejected, Reply
+from targets.playback.cache_client import Cache
+from targets.playback.service import Context, json_bytes
+from targets.playback.transport import FAILURES, CallFailed, json_of
+from targets.playback.validation import Subscriber, Title, titles_from_json
+
+LICENCES_EVERY_S = 5.0
+LICENCES_STALE_MAX_S = 900.0
+
+_ASK_SETTINGS = CommandSettings(
+    timeout_s=0.15, max_concurrent=64, fallback_max_concurrent=256, breaker=BreakerSettings(open_s=2.0)
+)
+_PULL_SETTINGS = CommandSettings(timeout_s=1.0, max_concurrent=2, breaker=BreakerSettings(open_s=1.0))
+
+Record = TypeVar("Record", Subscriber, Title)
+
+
+class UnknownSubscriber(BadRequest):
+    """The token is right, but its subscriber is no longer one."""
+
+
+class UnknownTitle(BadRequest):
+    """There is no such title."""
+
+
+class TooStale(Exception):  # noqa: N818 - it names what is wrong
+    """What is remembered is older than it may be."""
+
+
+class LicenceCopy:
+    """The copy of all titles with their licences. Pure."""
+
+    def __init__(self, *, stale_max_s: float) -> None:
+        self._stale_max_s = stale_max_s
+        self._titles: Mapping[str, Title] = {}
+        self._confirmed_s = float("-inf")
+
+    @property
+    def there(self) -> bool:
+        """Whether there is a copy at all."""
+        return bool(self._titles)
+
+    def replace(self, now_s: float, titles: Mapping[str, Title]) -> None:
+        """Take in a new copy."""
+        self._titles = titles
+        self._confirmed_s = now_s
+
+    def confirm(self, now_s: float) -> None:
+        """Note that the store has nothing newer."""
+        self._confirmed_s = now_s
+
+    def title(self, now_s: float, title: str) -> Title:
+        """Return a title. Raises TooStale for a copy that is too old, UnknownTitle for a title that is not in it."""
+        age_s = now_s - self._confirmed_s
+        if age_s > self._stale_max_s:
+            raise TooStale(f"the copy of the licences is {age_s:.0f} s old; {self._stale_max_s:.0f} s are allowed")
+        if title not in self._titles:
+            raise UnknownTitle(title)
+        return self._titles[title]
+
+
+class Entitlements:
+    """Finds a subscriber and a title; see the module's text for the order of asking."""
+
+    def __init__(self, context: Context) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._http = context.http
+        self._store = context.replicas("store")
+        self._cache = Cache(context)
+        self._copy = LicenceCopy(stale_max_s=context.number("licences_stale_max_s", LICENCES_STALE_MAX_S))
+        self._copy_tag = ""
+        isolation = context.isolation
+        self._subscriber = isolation.command(
+            "store.subscriber", self._ask_subscriber, fallback=_from_claims, settings=_ASK_SETTINGS
+        )
+        self._title = isolation.command(
+            "store.title", self._ask_title, fallback=self._from_copy, settings=_ASK_SETTINGS
+        )
+        self._pull = isolation.command("store.licences", self._pull_copy, settings=_PULL_SETTINGS)
+        context.repeat(self._refresh, period_s=LICENCES_EVERY_S)
+        self.close = self._cache.close
+
+    @property
+    def ready(self) -> bool:
+        """Whether the copy of the licences is there."""
+        return self._copy.there
+
+    async def find(self, claims: Subscriber, title: str, degraded: list[str]) -> tuple[Subscriber, Title]:
+        """Return the subscriber with these claims, and the title; commands answered by a fallback go to ``degraded``.
+
+        Raises UnknownSubscriber and UnknownTitle, and with isolation off whatever a call raises.
+        """
+        subscriber_key, title_key = f"subscriber/{claims.id}", f"title/{title}"
+        cached = await self._cache.read((subscriber_key, title_key), degraded)
+        subscriber = _read(cached.get(subscriber_key), Subscriber.from_json)
+        wanted = _read(cached.get(title_key), Title.from_json)
+        if subscriber is None and wanted is None:
+            first, second = await asyncio.gather(self._subscriber.execute(claims), self._title.execute(title))
+            return (
+                self._kept(subscriber_key, first, self._subscriber.name, degraded),
+                self._kept(title_key, second, self._title.name, degraded),
+            )
+        if subscriber is None:
+            answer = await self._subscriber.execute(claims)
+            subscriber = self._kept(subscriber_key, answer, self._subscriber.name, degraded)
+        if wanted is None:
+            wanted = self._kept(title_key, await self._title.execute(title), self._title.name, degraded)
+        return subscriber, wanted
+
+    def _kept(self, key: str, answer: Answer[Record], command: str, degraded: list[str]) -> Record:
+        """Return the record of an answer; the store's own goes into the cache, a fallback's never does."""
+        if answer.fallback:
+            degraded.append(command)
+        else:
+            self._cache.write_later([(key, json_bytes(answer.value.to_json()))])
+        return answer.value
+
+    async def _ask_subscriber(self, claims: Subscriber) -> Subscriber:
+        try:
+            return _parsed(json_of(await self._get(f"/subscribers/{claims.id}")), Subscriber.from_json)
+        except Rejected as rejected:
+            raise UnknownSubscriber(claims.id) from rejected
+
+    async def _ask_title(self, title: str) -> Title:
+        try:
+            return _parsed(json_of(await self._get(f"/titles/{title}")), Title.from_json)
+        except Rejected as rejected:
+            raise UnknownTitle(title) from rejected
+
+    def _from_copy(self, _: Exception, title: str) -> Title:
+        return self._copy.title(self._loop.time(), title)
+
+    async def _pull_copy(self) -> None:
+        tag = {"If-None-Match": self._copy_tag} if self._copy_tag else None
+        reply = await self._get("/licences", tag)
+        if reply.status == 304:
+            self._copy.confirm(self._loop.time())
+            return
+        match json_of(reply):
+            case {"titles": titles}:
+                self._copy.replace(self._loop.time(), _parsed(titles, titles_from_json))
+                self._copy_tag = reply.headers.get("ETag", "")
+            case _:
+                raise CallFailed("the store's copy of the licences has no titles")
+
+    async def _refresh(self) -> bool:
+        try:
+            await self._pull()
+        except FAILURES:
+            return False
+        return True
+
+    async def _get(self, path: str, headers: Mapping[str, str] | None = None) -> Reply:
+        return await self._store.call(lambda address: self._http.get(f"http://{address}{path}", headers=headers))
+
+
+def _from_claims(_: Exception, claims: Subscriber) -> Subscriber:
+    return claims
+
+
+Parsed = TypeVar("Parsed")
+
+
+def _parsed(data: object, parse: Callable[[object], Parsed]) -> Parsed:
+    try:
+        return parse(data)
+    except ValueError as error:
+        raise CallFailed(str(error)) from error
+
+
+def _read(data: bytes | None, parse: Callable[[object], Parsed]) -> Parsed | None:
+    """Return a cached record; one that cannot be read is as good as none."""
+    if data is None:
+        return None
+    try:
+        return parse(json.loads(data))
+    except ValueError:
+        return None

@@ -1,0 +1,206 @@
+"""Playback Apps: decides whether this play is granted, and gets the OCAs to stream it from.
+
+    POST /grants   {"title": ...}, behind a passport
+                   200 {"ocas": [...], "degraded": [...], "plan", "country"}; 403 {"refused": "plan" | "licence"}; 404
+
+A refusal is an answer, not a failure. OCAs come from steering; when it does not answer in time, from the static
+ranking: what rarely changes about the OCAs (where they stand, what they hold), copied from steering in the
+background. It knows nothing of their health, and the client, who tries all ten, finds that out. The protection
+``static_ranking`` is this copy.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+from aiohttp import web
+
+from chaos.resilience import BreakerSettings, CommandSettings, ReplicaSettings
+from chaos.resilience.web import ServiceClient
+from targets.playback.entitlements import Entitlements, UnknownSubscriber, UnknownTitle
+from targets.playback.oca_map import OcaState
+from targets.playback.passport import HEADER, NoPassport, Passport
+from targets.playback.ranking import rank
+from targets.playback.seed_data import SeedData, title_index
+from targets.playback.service import Context, application, json_response
+from targets.playback.steering import read_map
+from targets.playback.transport import FAILURES, CallFailed, first_to_answer, json_of
+from targets.playback.validation import Refusal, refusal
+
+STATIC_EVERY_S = 5.0
+STALE_MAP = "cache_control.map"
+"""What ``degraded`` says when steering answered from an old map."""
+
+_RANK_SETTINGS = CommandSettings(
+    timeout_s=0.2, max_concurrent=64, fallback_max_concurrent=256, breaker=BreakerSettings(open_s=2.0)
+)
+_COPY_SETTINGS = CommandSettings(timeout_s=0.5, max_concurrent=2, breaker=BreakerSettings(open_s=1.0))
+_REPLICA_SETTINGS = ReplicaSettings(attempts=2, attempt_timeout_s=0.15, breaker=BreakerSettings(open_s=2.0))
+
+
+class NoStaticRanking(Exception):  # noqa: N818 - it names what is missing
+    """The static ranking has no OCA for this play."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """OCAs for a client, best first, and whether steering's map of them is an old one."""
+
+    ocas: Sequence[object]
+    stale: bool
+
+
+class StaticRanking:
+    """The fallback for steering: ranks every OCA ever heard of by place and titles alone. Pure."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._ocas: dict[str, OcaState] = {}
+
+    @property
+    def there(self) -> bool:
+        """Whether any OCA is known."""
+        return bool(self._ocas)
+
+    def learn(self, ocas: Sequence[OcaState]) -> None:
+        """Take in what is known of the OCAs now; none is forgotten, for silence says nothing about its place."""
+        self._ocas.update((oca.id, oca) for oca in ocas)
+
+    def rank(self, title: int, isp: str | None) -> Ranked:
+        """Return OCAs for a client in network ``isp``. Raises NoStaticRanking."""
+        ocas = rank(self._ocas.values(), isp=isp, title=title, rng=self._rng, by_health=False)
+        if not ocas:
+            raise NoStaticRanking("no OCA is known that holds this title")
+        return Ranked([oca.to_client() for oca in ocas], stale=False)
+
+
+class SteeringClient:
+    """Asks steering, and keeps the static ranking ready."""
+
+    def __init__(self, context: Context) -> None:
+        self._http: ServiceClient = context.http
+        self._networks = SeedData.of(context.config).networks
+        self._static = StaticRanking(context.rng)
+        self._steering = context.replicas("steering", _REPLICA_SETTINGS)
+        with_static = context.on("static_ranking")
+        self.rank = context.isolation.command(
+            "steering.rank",
+            self._ask,
+            fallback=[self._rank_statically] if with_static else [],
+            settings=_RANK_SETTINGS,
+        )
+        self._copy = context.isolation.command("steering.map", self._copy_map, settings=_COPY_SETTINGS)
+        self._with_static = with_static
+        if with_static:
+            context.repeat(self._refresh, period_s=STATIC_EVERY_S)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the static ranking is there, where there is to be one."""
+        return self._static.there or not self._with_static
+
+    async def _ask(self, title: str, ip: str) -> Ranked:
+        query = urlencode({"title": title, "ip": ip})
+
+        async def ask(address: str) -> Ranked:
+            match json_of(await self._http.get(f"http://{address}/rank?{query}")):
+                case {"ocas": [*ocas], "stale": bool(stale)} if ocas:
+                    return Ranked(ocas, stale=stale)
+                case _:
+                    raise CallFailed("no OCAs in steering's answer")
+
+        return await first_to_answer(self._steering, ask)
+
+    def _rank_statically(self, _: Exception, title: str, ip: str) -> Ranked:
+        position = title_index(title)
+        assert position is not None, "the title was found before OCAs are asked for"
+        return self._static.rank(position, self._networks.lookup(ip))
+
+    async def _copy_map(self) -> tuple[OcaState, ...]:
+        async def ask(address: str) -> tuple[OcaState, ...]:
+            return read_map(await self._http.get(f"http://{address}/map"))
+
+        return await first_to_answer(self._steering, ask)
+
+    async def _refresh(self) -> bool:
+        try:
+            self._static.learn(await self._copy())
+        except FAILURES:
+            return False
+        return self._static.there
+
+
+class PlaybackApps:
+    """The service."""
+
+    def __init__(self, context: Context) -> None:
+        self._entitlements = Entitlements(context)
+        self._steering = SteeringClient(context)
+        self.close = self._entitlements.close
+
+    @property
+    def ready(self) -> bool:
+        """Whether the fallbacks have what they need."""
+        return self._entitlements.ready and self._steering.ready
+
+    async def grant(self, request: web.Request) -> web.Response:
+        """Answer ``POST /grants``."""
+        try:
+            passport = Passport.from_header(request.headers.get(HEADER))
+            asked = _title(await request.read())
+        except (NoPassport, ValueError) as error:
+            return json_response({"error": str(error)}, status=400)
+        if title_index(asked) is None:
+            return _unknown(asked)
+        degraded: list[str] = []
+        try:
+            subscriber, title = await self._entitlements.find(passport.subscriber, asked, degraded)
+        except UnknownTitle:
+            return _unknown(asked)
+        except UnknownSubscriber:
+            return json_response({"refused": Refusal.PLAN}, status=403)
+        refused = refusal(subscriber, title)
+        if refused is not None:
+            return json_response({"refused": refused}, status=403)
+        answer = await self._steering.rank.execute(title.id, passport.ip)
+        if answer.fallback:
+            degraded.append(self._steering.rank.name)
+        elif answer.value.stale:
+            degraded.append(STALE_MAP)
+        return json_response(
+            {
+                "ocas": answer.value.ocas,
+                "degraded": degraded,
+                "plan": subscriber.plan,
+                "country": subscriber.country,
+            }
+        )
+
+
+def _unknown(title: str) -> web.Response:
+    return json_response({"error": f"no title {title[:40]!r}"}, status=404)
+
+
+def _title(body: bytes) -> str:
+    match json.loads(body):
+        case {"title": str(title)}:
+            return title
+        case _:
+            raise ValueError('the body must be {"title": "title-0001"}')
+
+
+def build(context: Context) -> web.Application:
+    """Return Playback Apps' application."""
+    apps = PlaybackApps(context)
+    app = application(context, ready=lambda: apps.ready)
+    app.router.add_post("/grants", apps.grant)
+
+    async def close(_: web.Application) -> None:
+        await apps.close()
+
+    app.on_cleanup.append(close)
+    return app

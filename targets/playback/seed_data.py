@@ -1,0 +1,182 @@
+"""The world the playback target serves, made from a seed: subscribers, titles, licences, networks, and who holds what.
+
+Every process makes the same data from the same seed, and only the parts it asks for. About 4 % of the plays of random
+subscribers and titles are refused, by plan or by licence.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+from chaos.topology.model import InstanceConfig
+from targets.playback import tokens
+from targets.playback.networks import PrefixTable
+from targets.playback.validation import Plan, Subscriber, Title
+
+ISPS = ("alpha", "beta", "gamma")
+"""The Internet providers with OCAs inside their networks."""
+
+IXP = "ixp"
+"""The label of OCAs at the Internet exchange point: they reach every network."""
+
+_PLAN_SHARES = {Plan.BASIC: 0.30, Plan.STANDARD: 0.45, Plan.PREMIUM: 0.25}
+_MINIMUM_PLAN_SHARES = {Plan.BASIC: 0.95, Plan.STANDARD: 0.03, Plan.PREMIUM: 0.02}
+_UNLICENSED_SHARE = 0.02
+_UNKNOWN_NETWORK_SHARE = 0.03
+_HOME_ISP_SHARE = 0.5
+_ISP_OCA_SLOTS = 9
+_MISSING_COPIES_MAX = 2
+_COUNTRIES_MAX = 60
+
+
+def title_index(title: str) -> int | None:
+    """Return the position of ``title-0042`` in the catalogue (41), or None when it is no title's name.
+
+    The OCAs' possession of titles is a bitmap over these positions.
+    """
+    prefix, _, number = title.partition("-")
+    if prefix != "title" or len(number) != 4 or not (number.isascii() and number.isdigit()):
+        return None
+    return int(number) - 1 if number != "0000" else None
+
+
+@dataclass(frozen=True)
+class SeedData:
+    """All of the world. Use ``SeedData.generate``, which remembers what it has made."""
+
+    seed: int
+    subscriber_count: int
+    title_count: int
+    country_count: int
+
+    @classmethod
+    def generate(cls, seed: int, *, subscribers: int = 10_000, titles: int = 500, countries: int = 20) -> SeedData:
+        """Return the world of ``seed``; the same object when asked again. Raises ValueError for an impossible size."""
+        return _generate(seed, subscribers, titles, countries)
+
+    @classmethod
+    def of(cls, config: InstanceConfig) -> SeedData:
+        """Return the world of a run: its seed, and the sizes in its settings. Raises ValueError for impossible ones."""
+        settings = config.settings
+        return cls.generate(
+            config.seed,
+            subscribers=int(settings.get("subscribers", 10_000)),
+            titles=int(settings.get("titles", 500)),
+            countries=int(settings.get("countries", 20)),
+        )
+
+    def _random(self, part: str) -> random.Random:
+        return random.Random(f"{self.seed}/{part}")
+
+    @cached_property
+    def countries(self) -> tuple[str, ...]:
+        """Names of the countries."""
+        return tuple(f"country-{number:02d}" for number in range(1, self.country_count + 1))
+
+    @cached_property
+    def subscribers(self) -> tuple[Subscriber, ...]:
+        """Every subscriber, with plan and country."""
+        rng = self._random("subscribers")
+        plans = rng.choices(list(_PLAN_SHARES), weights=list(_PLAN_SHARES.values()), k=self.subscriber_count)
+        homes = rng.choices(self.countries, k=self.subscriber_count)
+        return tuple(
+            Subscriber(id=f"subscriber-{number:05d}", plan=plan, country=country)
+            for number, (plan, country) in enumerate(zip(plans, homes, strict=True), start=1)
+        )
+
+    @cached_property
+    def titles(self) -> tuple[Title, ...]:
+        """Every title, with the plan it needs and the countries it is licensed in."""
+        rng = self._random("titles")
+        shares = _MINIMUM_PLAN_SHARES
+        plans = rng.choices(list(shares), weights=list(shares.values()), k=self.title_count)
+        return tuple(
+            Title(
+                id=f"title-{number:04d}",
+                minimum_plan=plan,
+                countries=frozenset(one for one in self.countries if rng.random() >= _UNLICENSED_SHARE),
+            )
+            for number, plan in enumerate(plans, start=1)
+        )
+
+    @cached_property
+    def _titles_by_id(self) -> Mapping[str, Title]:
+        return {title.id: title for title in self.titles}
+
+    def licensed(self, title_id: str, country: str) -> bool:
+        """Return whether the title may be shown in ``country``. Raises KeyError for an unknown title."""
+        return country in self._titles_by_id[title_id].countries
+
+    @cached_property
+    def isps(self) -> Mapping[str, tuple[str, ...]]:
+        """IPv4 prefixes of each provider: a /16 in each country, and a /20 leased inside the next provider's /16.
+
+        All lie in 10.0.0.0/8, so that no real address appears. The leased blocks make the longest prefix matter.
+        """
+        held: dict[str, list[str]] = {isp: [] for isp in ISPS}
+        for country in range(self.country_count):
+            for position, isp in enumerate(ISPS):
+                held[isp].append(f"10.{country * len(ISPS) + position}.0.0/16")
+                landlord = (position + 1) % len(ISPS)
+                held[isp].append(f"10.{country * len(ISPS) + landlord}.240.0/20")
+        return {isp: tuple(prefixes) for isp, prefixes in held.items()}
+
+    @cached_property
+    def networks(self) -> PrefixTable:
+        """The lookup from a client's address to its provider."""
+        return PrefixTable(self.isps)
+
+    def client_ip(self, subscriber: Subscriber) -> str:
+        """Return the address ``subscriber`` calls from, always the same one; 3 % come from networks nobody knows.
+
+        Half of a country's subscribers are with its largest provider, which is another one from country to country.
+        """
+        rng = self._random(f"address/{subscriber.id}")
+        country = self.countries.index(subscriber.country)
+        host = f"{rng.randrange(256)}.{rng.randrange(1, 255)}"
+        if rng.random() < _UNKNOWN_NETWORK_SHARE:
+            return f"10.200.{host}"
+        position = country % len(ISPS)
+        if rng.random() >= _HOME_ISP_SHARE:
+            position = (position + rng.randrange(1, len(ISPS))) % len(ISPS)
+        return f"10.{country * len(ISPS) + position}.{host}"
+
+    @staticmethod
+    def token(subscriber: Subscriber, signing_key: str) -> str:
+        """Return the signed token of ``subscriber``."""
+        return tokens.issue(subscriber, signing_key)
+
+    def holdings(self, isp: str, index: int) -> int:
+        """Return the titles that OCA number ``index`` (from 1) holds: bit *i* stands for the title at position *i*.
+
+        OCAs at the exchange hold everything. Of every nine OCAs inside providers at most two lack any one title, so
+        that with three OCAs at the exchange ten always hold it, and so that it stays playable when a provider is lost.
+        """
+        everything = (1 << self.title_count) - 1
+        if isp == IXP:
+            return everything
+        slot = (index - 1) % _ISP_OCA_SLOTS
+        lacking = sum(1 << position for position, slots in enumerate(self._lacking_slots) if slot in slots)
+        return everything & ~lacking
+
+    @cached_property
+    def _lacking_slots(self) -> tuple[frozenset[int], ...]:
+        """For each title, the slots of OCAs inside providers that lack it."""
+        rng = self._random("fill")
+        slots = range(_ISP_OCA_SLOTS)
+        return tuple(frozenset(rng.sample(slots, rng.randint(0, _MISSING_COPIES_MAX))) for _ in range(self.title_count))
+
+
+@lru_cache(maxsize=4)
+def _generate(seed: int, subscribers: int, titles: int, countries: int) -> SeedData:
+    for name, value, limit in (
+        ("subscribers", subscribers, 99_999),
+        ("titles", titles, 9_999),
+        ("countries", countries, _COUNTRIES_MAX),
+    ):
+        if not 1 <= value <= limit:
+            raise ValueError(f"settings.{name} is {value}; from 1 to {limit} are possible.")
+    return SeedData(seed=seed, subscriber_count=subscribers, title_count=titles, country_count=countries)

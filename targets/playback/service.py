@@ -1,0 +1,204 @@
+"""The frame that every service of the target stands in: its context, its server, its background loops, its end.
+
+A service module has one function, ``build(context) -> aiohttp.web.Application``; `serve` does the rest on whatever
+event loop is running. Nothing here or in the services reads a clock, starts a thread or opens a socket of its own:
+time is the loop's, chance is ``context.rng``, the network is ``context.http``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from aiohttp import web
+
+from chaos.resilience import BulkheadFull, DeadlineSpent, Isolation, Overloaded, Replicas, ReplicaSettings
+from chaos.resilience.web import ServiceClient, deadline_middleware, isolation_handler
+from chaos.topology.model import InstanceConfig
+from targets.playback.transport import FAILURES, new_session
+
+LOG = logging.getLogger("playback")
+
+Build = Callable[["Context"], web.Application]
+
+HURRY_S = 3.0
+"""How long after its start a service may say that it is not ready, and hurries to become so. It then serves with
+what it has: one that starts into an outage must not wait for the outage's end."""
+
+_FIRST_PAUSE_S = 0.03
+_PAUSE_GROWTH = 1.4
+_SHUTDOWN_S = 0.3
+_REQUEST_BODY_MAX = 64 * 1024
+
+
+class Context:
+    """What a service is given: its configuration, its chance, its network, its isolation, its background loops."""
+
+    def __init__(self, config: InstanceConfig) -> None:
+        self.config = config
+        self.rng = random.Random(f"{config.seed}/{config.instance}")
+        self.isolation = Isolation(
+            rng=random.Random(f"{config.seed}/{config.instance}/isolation"), enabled=self.on("isolation")
+        )
+        self._session = new_session()
+        self.http = ServiceClient(self._session, enabled=self.isolation.enabled)
+        self._loops: list[asyncio.Task[None]] = []
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Gets the exception of a background loop that ended by a mistake of ours."""
+
+    def on(self, protection: str) -> bool:
+        """Return whether ``protection`` is on in this run."""
+        return protection not in self.config.disabled
+
+    def addresses(self, service: str) -> tuple[str, ...]:
+        """Return the addresses of the instances of ``service``, each this caller's own way to it."""
+        return tuple(called.address for called in self.config.calls[service])
+
+    def replicas(self, service: str, settings: ReplicaSettings | None = None) -> Replicas[str]:
+        """Return the replicas of ``service``, isolated."""
+        names = [called.instance for called in self.config.calls[service]]
+        return Replicas(service, self.addresses(service), isolation=self.isolation, settings=settings, names=names)
+
+    def number(self, setting: str, default: float) -> float:
+        """Return a setting as a number. Raises ValueError when it is none."""
+        value = self.config.settings.get(setting, default)
+        if isinstance(value, bool | str):
+            raise ValueError(f"settings.{setting} is {value!r}; a number is needed.")  # noqa: TRY004 - it is data
+        return value
+
+    def text(self, setting: str) -> str:
+        """Return a setting as text. Raises ValueError when it is missing."""
+        value = self.config.settings.get(setting)
+        if value is None:
+            raise ValueError(f"settings.{setting} is missing; {self.config.service} needs it.")
+        return str(value)
+
+    def repeat(self, step: Callable[[], Awaitable[bool]], *, period_s: float) -> None:
+        """Run ``step`` now and then every ``period_s``, on a schedule of absolute moments.
+
+        Until ``step`` has returned True once it is run sooner, for 3 s at most, with growing pauses: when
+        the target starts its services come up in any order, and failures must not open breakers that plays need. A failure of
+        the network is for ``step`` to handle; any other exception ends the process.
+        """
+
+        async def loop_() -> None:
+            loop = asyncio.get_running_loop()
+            due_s = loop.time()
+            unhurried_s = due_s + HURRY_S
+            pause_s = _FIRST_PAUSE_S
+            succeeded = False
+            while True:
+                succeeded = await step() or succeeded
+                hurry = not succeeded and loop.time() < unhurried_s
+                due_s = max(due_s + (min(pause_s, period_s) if hurry else period_s), loop.time())
+                pause_s *= _PAUSE_GROWTH
+                await asyncio.sleep(due_s - loop.time())
+
+        task = asyncio.get_running_loop().create_task(loop_())
+        task.add_done_callback(self._ended)
+        self._loops.append(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None and not self.failed.done():
+            self.failed.set_exception(error)
+
+    async def close(self) -> None:
+        """End the background loops and the connections."""
+        for task in self._loops:
+            task.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        if self.failed.done():
+            self.failed.exception()
+        else:
+            self.failed.cancel()
+        await self._session.close()
+
+
+def application(
+    context: Context, *, ready: Callable[[], bool] = lambda: True, isolated: bool = True
+) -> web.Application:
+    """Return an application with what all services share.
+
+    ``GET /healthz`` is 200, or 503 until ``ready``; ``GET /isolation`` shows the states of the commands; a failure of
+    something the service calls becomes 502, 503 or 504; deadlines in the request's header are kept, unless the
+    protection ``isolation`` is off. A service that calls nobody in order to answer has no need of the latter two:
+    ``isolated`` off spares it their cost.
+    """
+    middlewares = [_say_whose_failure] if isolated else []
+    if isolated and context.isolation.enabled:
+        middlewares.append(deadline_middleware)
+    app = web.Application(middlewares=middlewares, client_max_size=_REQUEST_BODY_MAX)
+    loop = asyncio.get_running_loop()
+    ready_s = loop.time() + HURRY_S
+
+    async def healthz(_: web.Request) -> web.Response:
+        return web.Response(status=200 if ready() or loop.time() >= ready_s else 503)
+
+    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/isolation", isolation_handler(context.isolation))
+
+    async def close_context(_: web.Application) -> AsyncIterator[None]:
+        yield
+        await context.close()
+
+    app.cleanup_ctx.append(close_context)
+    return app
+
+
+def json_bytes(data: object) -> bytes:
+    """Return ``data`` as compact JSON."""
+    return json.dumps(data, separators=(",", ":")).encode()
+
+
+def json_response(data: object, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    """Return ``data`` as a compact JSON response."""
+    return web.Response(body=json_bytes(data), status=status, headers=headers, content_type="application/json")
+
+
+def unavailable(reason: str, *, retry_after_s: int = 1) -> web.Response:
+    """Return the answer of a service that cannot answer: 503, with the time after which to try again."""
+    return json_response({"error": reason}, status=503, headers={"Retry-After": str(retry_after_s)})
+
+
+@web.middleware
+async def _say_whose_failure(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Turn what a call of ours raised into a status that tells our caller whom to blame.
+
+    503 with Retry-After: too much to do, nothing was done, come back. 504: the caller's time was over. 502: a service
+    behind us failed.
+    """
+    try:
+        return await handler(request)
+    except (Overloaded, BulkheadFull) as refusal:
+        return unavailable(str(refusal))
+    except DeadlineSpent as refusal:
+        return json_response({"error": str(refusal)}, status=504)
+    except FAILURES as failure:
+        return json_response({"error": f"{type(failure).__name__}: {failure}"}, status=502)
+
+
+async def serve(
+    config: InstanceConfig, build: Build, stop: asyncio.Event, *, started: Callable[[], None] = lambda: None
+) -> None:
+    """Run a service until ``stop`` is set or one of its background loops fails, whose exception comes out.
+
+    ``started`` is called when the port accepts. Raises OSError when the port is taken.
+    """
+    context = Context(config)
+    runner = web.AppRunner(build(context), access_log=None, shutdown_timeout=_SHUTDOWN_S, keepalive_timeout=75.0)
+    try:
+        await runner.setup()
+        await web.TCPSite(runner, config.host, config.port, reuse_address=True, backlog=512).start()
+        started()
+        stopping = asyncio.ensure_future(stop.wait())
+        await asyncio.wait((stopping, context.failed), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if context.failed.done():
+            context.failed.result()
+    finally:
+        await runner.cleanup()

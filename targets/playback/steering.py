@@ -1,0 +1,115 @@
+"""Steering: which OCAs suit this client best, for this title, now.
+
+    GET /rank?title=&ip=   {"ocas": [{"id", "url", "isp"}, ...], "stale": bool}: up to 10, best first; 404 for no title
+    GET /map               {"ocas": [...]}: all OCAs known, for those who keep a static ranking
+
+The map of OCAs is pulled from cache control in the background, so that a play never waits for it. With the protection
+``stale_map`` off, the map is dropped when cache control has nothing; with ``health_filtering`` off, load is ignored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from chaos.resilience import BreakerSettings, CommandSettings
+from chaos.resilience.web import Reply, ServiceClient
+from targets.playback.oca_map import OcaState, map_from_json, map_to_json
+from targets.playback.ranking import MapKeeper, rank
+from targets.playback.seed_data import SeedData, title_index
+from targets.playback.service import Context, application, json_response
+from targets.playback.transport import FAILURES, CallFailed, json_of
+
+PULL_EVERY_S = 0.5
+
+_PULL_SETTINGS = CommandSettings(timeout_s=0.4, max_concurrent=2, breaker=BreakerSettings(open_s=1.0))
+
+
+class MapSource:
+    """The map as one replica of cache control shows it; an unchanged one is not fetched twice."""
+
+    def __init__(self, http: ServiceClient) -> None:
+        self._http = http
+        self._known: dict[str, tuple[str, tuple[OcaState, ...]]] = {}
+
+    async def fetch(self, address: str) -> tuple[OcaState, ...]:
+        """Return the map of the replica at ``address``. Raises CallFailed and what the call raises."""
+        tag, ocas = self._known.get(address, ("", ()))
+        reply = await self._http.get(f"http://{address}/map", headers={"If-None-Match": tag} if tag else None)
+        if reply.status == 304:
+            return ocas
+        ocas = read_map(reply)
+        self._known[address] = (reply.headers.get("ETag", ""), ocas)
+        return ocas
+
+
+def read_map(reply: Reply) -> tuple[OcaState, ...]:
+    """Return the map in a reply. Raises CallFailed when there is none."""
+    match json_of(reply):
+        case {"ocas": ocas}:
+            try:
+                return map_from_json(ocas)
+            except ValueError as error:
+                raise CallFailed(str(error)) from error
+        case _:
+            raise CallFailed("no map of OCAs in the answer")
+
+
+class Steering:
+    """The service: keeps the map fresh, and ranks."""
+
+    def __init__(self, context: Context) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._rng = context.rng
+        self._networks = SeedData.of(context.config).networks
+        self._keeper = MapKeeper(keep=context.on("stale_map"))
+        self._by_health = context.on("health_filtering")
+        self._source = MapSource(context.http)
+        self._replicas = context.replicas("cache_control")
+        self._pull = context.isolation.command("cache_control.map", self._fetch_map, settings=_PULL_SETTINGS)
+        self._map_size = 0
+        self.ready = False
+
+    async def _fetch_map(self) -> tuple[OcaState, ...]:
+        return await self._replicas.call(self._source.fetch)
+
+    async def refresh(self) -> bool:
+        """Pull the map once; return whether it is there and whole."""
+        try:
+            ocas = await self._pull()
+        except FAILURES:
+            self._keeper.unanswered()
+            return False
+        self._keeper.answered(self._loop.time(), ocas)
+        # At the start reports come in one by one: the map is whole when it has stopped growing.
+        settled = len(ocas) == self._map_size > 0
+        self._map_size = len(ocas)
+        self.ready = self.ready or settled
+        return settled
+
+    async def rank(self, request: web.Request) -> web.Response:
+        """Answer ``GET /rank``."""
+        title = title_index(request.query.get("title", ""))
+        if title is None:
+            return json_response({"error": "no such title"}, status=404)
+        view = self._keeper.view(self._loop.time())
+        isp = self._networks.lookup(request.query.get("ip", ""))
+        ocas = rank(view.ocas, isp=isp, title=title, rng=self._rng, by_health=self._by_health)
+        if not ocas:
+            return json_response({"error": "no OCA is known that could serve this title"}, status=503)
+        return json_response({"ocas": [oca.to_client() for oca in ocas], "stale": view.stale})
+
+    async def show_map(self, _: web.Request) -> web.Response:
+        """Answer ``GET /map``."""
+        return json_response({"ocas": map_to_json(self._keeper.view(self._loop.time()).ocas)})
+
+
+def build(context: Context) -> web.Application:
+    """Return steering's application, pulling the map."""
+    steering = Steering(context)
+    app = application(context, ready=lambda: steering.ready)
+    app.router.add_get("/rank", steering.rank)
+    app.router.add_get("/map", steering.show_map)
+    context.repeat(steering.refresh, period_s=PULL_EVERY_S)
+    return app

@@ -1,0 +1,123 @@
+"""The store of record: subscribers, titles and licences in SQLite, behind a small HTTP API.
+
+    GET /subscribers/{id}   {"id", "plan", "country"}
+    GET /titles/{id}        {"id", "minimum_plan", "countries"}
+    GET /licences           {"version", "titles": [...]}: all titles, for those who keep a copy; ETag is the version
+
+It is filled from the seed when it first starts. A lookup by primary key takes microseconds, so it is done in the event
+loop, without a thread.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+
+from aiohttp import web
+
+from targets.playback.seed_data import SeedData
+from targets.playback.service import Context, application, json_response
+from targets.playback.validation import Plan, Subscriber, Title
+
+_SCHEMA = """
+CREATE TABLE subscribers (id TEXT PRIMARY KEY, plan TEXT NOT NULL, country TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE titles (id TEXT PRIMARY KEY, minimum_plan TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE licences (title TEXT, country TEXT, PRIMARY KEY (title, country)) WITHOUT ROWID;
+"""
+
+
+class Store:
+    """The database. Raises sqlite3.Error when the file cannot be used."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = sqlite3.connect(path, isolation_level=None)
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = NORMAL")
+
+    def fill(self, data: SeedData) -> None:
+        """Write the seed data in one transaction, unless they are there (the service was restarted)."""
+        if self._db.execute("PRAGMA user_version").fetchone()[0]:
+            return
+        self._db.executescript(f"BEGIN; {_SCHEMA}")
+        self._db.executemany(
+            "INSERT INTO subscribers VALUES (?, ?, ?)", ((one.id, one.plan, one.country) for one in data.subscribers)
+        )
+        self._db.executemany("INSERT INTO titles VALUES (?, ?)", ((one.id, one.minimum_plan) for one in data.titles))
+        self._db.executemany(
+            "INSERT INTO licences VALUES (?, ?)",
+            ((title.id, country) for title in data.titles for country in sorted(title.countries)),
+        )
+        self._db.execute("PRAGMA user_version = 1")
+        self._db.execute("COMMIT")
+
+    def subscriber(self, subscriber: str) -> Subscriber | None:
+        """Return a subscriber by id, or None."""
+        row = self._db.execute("SELECT plan, country FROM subscribers WHERE id = ?", (subscriber,)).fetchone()
+        return None if row is None else Subscriber(id=subscriber, plan=Plan(row[0]), country=row[1])
+
+    def title(self, title: str) -> Title | None:
+        """Return a title with its licences, or None."""
+        row = self._db.execute("SELECT minimum_plan FROM titles WHERE id = ?", (title,)).fetchone()
+        if row is None:
+            return None
+        rows = self._db.execute("SELECT country FROM licences WHERE title = ?", (title,))
+        return Title(id=title, minimum_plan=Plan(row[0]), countries=frozenset(country for (country,) in rows))
+
+    def titles(self) -> list[Title]:
+        """Return every title with its licences."""
+        countries: dict[str, set[str]] = {}
+        for title, country in self._db.execute("SELECT title, country FROM licences"):
+            countries.setdefault(title, set()).add(country)
+        return [
+            Title(id=title, minimum_plan=Plan(plan), countries=frozenset(countries.get(title, ())))
+            for title, plan in self._db.execute("SELECT id, minimum_plan FROM titles ORDER BY id")
+        ]
+
+    def version(self) -> int:
+        """Return the version of the data; it grows with every filling."""
+        return int(self._db.execute("PRAGMA user_version").fetchone()[0])
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+
+def build(context: Context) -> web.Application:
+    """Return the store's application, with the database filled."""
+    store = Store(Path(context.config.data_dir) / "store.sqlite")
+    store.fill(SeedData.of(context.config))
+    snapshots: dict[int, bytes] = {}
+    app = application(context)
+
+    async def subscriber(request: web.Request) -> web.Response:
+        found = store.subscriber(request.match_info["id"])
+        return json_response({"error": "no such subscriber"}, status=404) if found is None else _found(found)
+
+    async def title(request: web.Request) -> web.Response:
+        found = store.title(request.match_info["id"])
+        return json_response({"error": "no such title"}, status=404) if found is None else _found(found)
+
+    async def licences(request: web.Request) -> web.Response:
+        version = store.version()
+        etag = f'"{version}"'
+        if request.headers.get("If-None-Match") == etag:
+            return web.Response(status=304, headers={"ETag": etag})
+        if version not in snapshots:
+            snapshots.clear()
+            snapshot = {"version": version, "titles": [one.to_json() for one in store.titles()]}
+            snapshots[version] = json.dumps(snapshot, separators=(",", ":")).encode()
+        return web.Response(body=snapshots[version], content_type="application/json", headers={"ETag": etag})
+
+    async def close(_: web.Application) -> None:
+        store.close()
+
+    app.router.add_get("/subscribers/{id}", subscriber)
+    app.router.add_get("/titles/{id}", title)
+    app.router.add_get("/licences", licences)
+    app.on_cleanup.append(close)
+    return app
+
+
+def _found(record: Subscriber | Title) -> web.Response:
+    return json_response(record.to_json())

@@ -1,0 +1,222 @@
+"""``kill -9`` of the process that opened an environment, at any moment: within two seconds nothing of it is left."""
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.little_target import assert_nothing_left, processes_with
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+RUNNER = """
+import asyncio, sys
+from pathlib import Path
+from chaos.environment import Backend, Environment
+from chaos.faults.base import Stream, ToxicSpec
+from tests.e2e.little_target import little_topology
+
+async def run(folder, url):
+    toxic = ToxicSpec(
+        name="1-latency", type="latency", stream=Stream.DOWNSTREAM, toxicity=1.0, attributes={"latency": 9}
+    )
+    topology = little_topology(Path(folder))
+    print("begins", flush=True)
+    async with Environment(topology, emit=print, backend=Backend.EMBEDDED, toxiproxy_url=url) as environment:
+        await environment.start_target(seed=1)
+        await environment.add_toxic("users.front-1", toxic)
+        await environment.set_edge_enabled("users.front-2", enabled=False)
+        await environment.pause("back-2")
+        await environment.launcher.spawn_command(
+            ["sh", "-c", "setsid sleep 600 & exec sleep 601"], env={}, cwd=environment.run_dir, log=Path("/dev/null")
+        )
+        print("ready", flush=True)
+        await asyncio.sleep(600)
+
+asyncio.run(run(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None))
+"""
+
+
+@dataclass
+class Runner:
+    """A process that opened an environment, and what tells its children from others."""
+
+    process: subprocess.Popen
+    marker: str
+    temporary: Path
+
+    def wait_for(self, word):
+        for line in self.process.stdout:
+            if line.strip() == word:
+                return
+        raise AssertionError(f"the runner ended without saying {word!r}")
+
+    def child(self, name):
+        """Return the pid of the runner's process whose command line holds ``name``."""
+        return next(int(line.split()[0]) for line in processes_with(self.marker) if name in line)
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def assert_nothing_left(self, within_s=2.0):
+        assert_nothing_left(self.marker, self.temporary, within_s=within_s)
+
+
+@pytest.fixture
+def start_runner(tmp_path):
+    started = []
+
+    def start(*arguments):
+        number = len(started)
+        temporary = tmp_path / f"tmp-{number}"
+        temporary.mkdir()
+        marker = f"CHAOS_TEST={temporary}"
+        process = subprocess.Popen(
+            [sys.executable, "-c", RUNNER, str(tmp_path / "target"), *arguments],
+            cwd=ROOT,
+            env={**os.environ, "CHAOS_TEST": str(temporary), "TMPDIR": str(temporary)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        started.append(Runner(process, marker, temporary))
+        return started[-1]
+
+    yield start
+    for runner in started:
+        runner.kill()
+        runner.process.stdout.close()
+
+
+@pytest.fixture
+def external():
+    """A proxy server that somebody else started, with a proxy of its own."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "chaos.proxy.embedded", "--host", "127.0.0.1", "--port", str(port)]
+    url = f"http://127.0.0.1:{port}"
+    with subprocess.Popen(command, cwd=ROOT) as process:
+        deadline_s = time.monotonic() + 10
+        while time.monotonic() < deadline_s:
+            with suppress(OSError):
+                proxies_at(url)
+                break
+            time.sleep(0.02)
+        body = json.dumps({"name": "theirs", "listen": "127.0.0.1:0", "upstream": "127.0.0.1:9"}).encode()
+        urllib.request.urlopen(urllib.request.Request(f"{url}/proxies", body), timeout=5).close()
+        yield url, process
+        process.send_signal(signal.SIGCONT)
+        process.terminate()
+
+
+def proxies_at(url):
+    with urllib.request.urlopen(f"{url}/proxies", timeout=5) as answer:
+        return json.load(answer)
+
+
+def test_a_killed_runner_leaves_nothing(start_runner):
+    runner = start_runner()
+    runner.wait_for("ready")
+    assert len(processes_with(runner.marker)) >= 10
+    runner.kill()
+    runner.assert_nothing_left()
+
+
+def test_a_runner_killed_at_any_moment_leaves_nothing(start_runner):
+    rng = random.Random(20)
+    for _ in range(8):
+        runner = start_runner()
+        runner.wait_for("begins")
+        time.sleep(rng.uniform(0.0, 0.7))
+        runner.kill()
+        runner.assert_nothing_left()
+
+
+@pytest.mark.parametrize("victim", ["chaos.processes.guardian", "chaos.processes.launcher"])
+def test_a_runner_killed_together_with_a_helper_leaves_no_process(start_runner, victim):
+    runner = start_runner()
+    runner.wait_for("ready")
+    helper = runner.child(victim)
+    runner.process.send_signal(signal.SIGSTOP)  # so that it cannot notice
+    os.kill(helper, signal.SIGKILL)
+    runner.kill()
+    deadline_s = time.monotonic() + 2.0
+    while (left := processes_with(runner.marker)) and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    assert left == []
+
+
+def test_what_is_left_when_the_guardian_is_killed_too_is_healed_by_the_next_run(start_runner, external):
+    url, _ = external
+    runner = start_runner(url)
+    runner.wait_for("ready")
+    os.kill(runner.child("chaos.processes.guardian"), signal.SIGKILL)
+    runner.kill()
+    assert len(proxies_at(url)) == 9
+    heal = "from chaos.processes.guardian import heal_leftovers; print('\\n'.join(heal_leftovers()))"
+    healed = subprocess.run(
+        [sys.executable, "-c", heal],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(runner.temporary)},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=True,
+    ).stdout
+    assert f"undid the proxy users.front-1 at {url}" in healed
+    assert "removed" in healed
+    assert list(proxies_at(url)) == ["theirs"]
+    runner.assert_nothing_left(within_s=0.0)
+
+
+def test_an_external_toxiproxy_is_as_it_was_after_the_runner_was_killed(start_runner, external):
+    url, _ = external
+    runner = start_runner(url)
+    runner.wait_for("ready")
+    found = proxies_at(url)
+    assert [toxic["name"] for toxic in found["users.front-1"]["toxics"]] == ["1-latency"]
+    assert found["users.front-2"]["enabled"] is False
+    runner.kill()
+    runner.assert_nothing_left()
+    assert list(proxies_at(url)) == ["theirs"]
+
+
+def test_an_external_toxiproxy_that_hangs_does_not_keep_the_guardian(start_runner, external):
+    url, server = external
+    runner = start_runner(url)
+    runner.wait_for("ready")
+    server.send_signal(signal.SIGSTOP)
+    runner.kill()
+    runner.assert_nothing_left()
+
+
+def test_the_guardian_is_deaf_to_what_ends_others_while_the_runner_lives(start_runner):
+    runner = start_runner()
+    runner.wait_for("ready")
+    guardian = runner.child("chaos.processes.guardian")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        os.kill(guardian, number)
+    time.sleep(0.1)
+    assert runner.child("chaos.processes.guardian") == guardian
+    runner.kill()
+    runner.assert_nothing_left()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_ordinary_end_leaves_nothing_either(start_runner, number):
+    runner = start_runner()
+    runner.wait_for("ready")
+    runner.process.send_signal(number)
+    runner.process.wait(10)
+    runner.assert_nothing_left()

@@ -1,0 +1,388 @@
+"""The load for real: Locust, started by the driver, against a tiny playback backend on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import signal
+import socket
+import sys
+import urllib.request
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from chaos import clock
+from chaos.errors import EnvironmentFailure, UsageError
+from chaos.experiment.model import Load
+from chaos.load.arrivals import arrivals
+from chaos.load.driver import LoadDriver
+from chaos.processes.client import Launcher
+from chaos.samples import LAG_KIND, Sample, SampleOutcome
+from chaos.topology.model import CalledInstance, InstanceConfig
+from targets.playback.asyncio_player import AsyncioPlayer
+from targets.playback.client import ClientConfig, PlaybackClient, PlayOrder
+from targets.playback.client_protocol import ClientEvent, Ended, Failed, Started
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).resolve().parents[2]
+BACKEND = Path(__file__).with_name("tiny_playback.py")
+PLAYBACK = ROOT / "locustfiles" / "playback.py"
+SEED = 5
+RATE = 20.0
+ROUNDING_S = 1e-6
+
+
+@dataclass
+class Backend:
+    process: asyncio.subprocess.Process
+    elb: int
+
+    def freeze(self) -> None:
+        os.kill(self.process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.kill(self.process.pid, signal.SIGCONT)
+
+
+@contextlib.asynccontextmanager
+async def backend() -> AsyncIterator[Backend]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(BACKEND), cwd=ROOT, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        ports = json.loads(await asyncio.wait_for(process.stdout.readline(), 15.0))
+        yield Backend(process, ports["elb"])
+    finally:
+        process.kill()
+        await process.wait()
+
+
+@contextlib.asynccontextmanager
+async def driver(
+    folder: Path, elb: int, *, duration_s: float, locustfile: Path = PLAYBACK, workers: int = 0, **settings: str | float
+) -> AsyncIterator[LoadDriver]:
+    client = InstanceConfig(
+        service="client",
+        instance="client",
+        index=1,
+        host="127.0.0.1",
+        port=0,
+        labels={},
+        calls={"elb": (CalledInstance(instance="elb-1", address=f"127.0.0.1:{elb}", labels={}),)},
+        reached_by={},
+        settings={"signing_key": "test", "video_scale": 60},
+        disabled=(),
+        seed=SEED,
+        data_dir="",
+    )
+    load = Load(locustfile=locustfile, rate_per_s=RATE, workers=workers, settings=settings)
+    launcher = await Launcher.open()
+    made = LoadDriver(
+        launcher=launcher, load=load, client=client, seed=SEED, duration_s=duration_s, folder=folder / "load"
+    )
+    try:
+        yield made
+    finally:
+        await made.stop()
+        await launcher.close()
+
+
+async def run_whole(made: LoadDriver, duration_s: float, *, drain_s: float = 2.0) -> tuple[float, list[Sample]]:
+    """Run the load from start to finish; return the start moment and all samples."""
+    await made.start()
+    start_s = clock.monotonic_s() + 0.1
+    made.go(start_s)
+    samples: list[Sample] = []
+    while clock.monotonic_s() < start_s + duration_s:
+        await asyncio.sleep(0.1)
+        samples += made.read()
+        assert made.failure() is None
+    await made.finish(drain_s=drain_s)
+    return start_s, samples + made.read()
+
+
+def of_kind(kind: str, samples: list[Sample]) -> list[Sample]:
+    return [sample for sample in samples if sample.kind == kind]
+
+
+def assert_every_arrival_has_one_outcome(start_s: float, duration_s: float, samples: list[Sample]) -> None:
+    due = [start_s + arrival.at_s for arrival in arrivals(SEED, RATE, duration_s)]
+    for kind in ("play", LAG_KIND):
+        seen = sorted(sample.scheduled_s for sample in of_kind(kind, samples))
+        assert seen == pytest.approx(due, abs=ROUNDING_S), kind
+
+
+async def test_every_scheduled_arrival_has_exactly_one_outcome(tmp_path):
+    async with backend() as target, driver(tmp_path, target.elb, duration_s=4.0) as made:
+        start_s, samples = await run_whole(made, 4.0)
+    assert_every_arrival_has_one_outcome(start_s, 4.0, samples)
+    outcomes = Counter(sample.outcome for sample in of_kind("play", samples))
+    assert outcomes[SampleOutcome.OK] > 40
+    assert outcomes[SampleOutcome.REFUSED] > 0
+    assert outcomes[SampleOutcome.FALLBACK] > 0
+    assert outcomes[SampleOutcome.FAILED] == 0
+    good = [sample for sample in of_kind("play", samples) if "play_delay_s" in sample.values]
+    assert all(
+        sample.ended_s - sample.scheduled_s == pytest.approx(sample.values["play_delay_s"], abs=1e-6) for sample in good
+    )
+    watched = of_kind("watch", samples)
+    played_s = sum(sample.values["played_s"] for sample in watched)
+    stalled_s = sum(sample.values["stalled_s"] for sample in watched)
+    assert played_s > 80.0
+    assert stalled_s < 0.05 * played_s
+    assert all(sample.ended_s - sample.scheduled_s < 2.0 for sample in watched), "told while it happens"
+
+
+async def test_a_frozen_server_shows_as_late_answers_and_not_as_missing_samples(tmp_path):
+    async with backend() as target, driver(tmp_path, target.elb, duration_s=4.0) as made:
+
+        async def freeze_for_a_while() -> None:
+            await asyncio.sleep(1.5)
+            target.freeze()
+            await asyncio.sleep(1.2)
+            target.thaw()
+
+        await made.start()
+        start_s = clock.monotonic_s() + 0.1
+        made.go(start_s)
+        await asyncio.gather(freeze_for_a_while(), asyncio.sleep(4.1))
+        await made.finish(drain_s=4.0)
+        samples = made.read()
+    assert_every_arrival_has_one_outcome(start_s, 4.0, samples)
+    during = [s for s in of_kind("play", samples) if 1.6 < s.scheduled_s - start_s < 2.0]
+    assert len(during) >= 4
+    assert all(s.ended_s - s.scheduled_s > 0.5 for s in during), "latency counts from the scheduled moment"
+    lags = sorted(sample.values["lag_s"] for sample in of_kind(LAG_KIND, samples))
+    assert lags[len(lags) // 2] < 0.1, "the generator itself was not late"
+
+
+async def test_two_workers_make_the_same_arrivals_as_one(tmp_path):
+    async with backend() as target, driver(tmp_path, target.elb, duration_s=3.0, workers=2) as made:
+        start_s, samples = await run_whole(made, 3.0)
+    assert_every_arrival_has_one_outcome(start_s, 3.0, samples)
+    assert len(list((tmp_path / "load").glob("*.samples"))) == 2
+
+
+async def test_plays_that_are_still_open_at_the_end_of_the_drain_have_failed(tmp_path):
+    async with backend() as target, driver(tmp_path, target.elb, duration_s=1.0) as made:
+        target.freeze()
+        start_s, samples = await run_whole(made, 1.0, drain_s=0.3)
+        target.thaw()
+    assert_every_arrival_has_one_outcome(start_s, 1.0, samples)
+    assert {sample.outcome for sample in of_kind("play", samples)} == {SampleOutcome.FAILED}
+
+
+async def test_a_load_that_is_stopped_keeps_its_samples_and_ends_soon(tmp_path):
+    async with backend() as target, driver(tmp_path, target.elb, duration_s=60.0) as made:
+        await made.start()
+        start_s = clock.monotonic_s() + 0.1
+        made.go(start_s)
+        await asyncio.sleep(1.6)
+        began_s = clock.monotonic_s()
+        await made.stop()
+        assert clock.monotonic_s() - began_s < 1.5
+        samples = made.read()
+    assert len(of_kind(LAG_KIND, samples)) >= RATE
+    assert made.failure() is None
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+async def test_a_locust_that_is_killed_in_the_middle_is_reported_with_its_log(tmp_path, workers):
+    async with backend() as target, driver(tmp_path, target.elb, duration_s=60.0, workers=workers) as made:
+        await made.start()
+        made.go(clock.monotonic_s() + 0.1)
+        await asyncio.sleep(0.5)
+        assert made.failure() is None
+        one = next((tmp_path / "load").glob("ready-*"))
+        os.kill(int(one.name.removeprefix("ready-")), signal.SIGKILL)
+        for _ in range(100):
+            await asyncio.sleep(0.02)
+            if made.failure() is not None:
+                break
+        message = made.failure()
+        with pytest.raises(EnvironmentFailure, match="middle of the run"):
+            await made.finish(drain_s=1.0)
+    assert message is not None
+    assert "middle of the run" in message
+    assert "Starting Locust" in message
+
+
+async def test_a_locustfile_that_cannot_be_loaded_is_an_environment_failure(tmp_path):
+    broken = tmp_path / "broken.py"
+    broken.write_text("import nonsense_that_is_not_there\n")
+    async with driver(tmp_path, 1, duration_s=1.0, locustfile=broken) as made:
+        with pytest.raises(EnvironmentFailure, match="Locust ended with exit code 1") as caught:
+            await made.start()
+    assert any("nonsense_that_is_not_there" in line for line in caught.value.details)
+
+
+@pytest.mark.parametrize("name", ["users", "spawn_rate"])
+async def test_a_setting_that_is_no_number_is_the_users_mistake(tmp_path, name):
+    async with driver(tmp_path, 1, duration_s=1.0, **{name: "many"}) as made:
+        with pytest.raises(UsageError, match=f"load.settings.{name} is 'many'"):
+            await made.start()
+
+
+FOREIGN = """
+from locust import FastHttpUser, constant, task
+
+class Somebody(FastHttpUser):
+    wait_time = constant(0.05)
+
+    @task
+    def probe(self):
+        self.client.post("/play", json={"title": "title-0001"}, headers={
+            "Authorization": "Bearer x", "X-Chaos-Deadline-Ms": "1000"})
+        self.client.get("/nowhere")
+"""
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+async def test_a_locustfile_that_knows_nothing_of_us_is_recorded_by_the_plugin(tmp_path, workers):
+    foreign = tmp_path / "foreign.py"
+    foreign.write_text(FOREIGN)
+    settings = {"users": 4, "spawn_rate": 100}
+    async with (
+        backend() as target,
+        driver(tmp_path, target.elb, duration_s=2.0, locustfile=foreign, workers=workers, **settings) as made,
+    ):
+        start_s, samples = await run_whole(made, 2.0)
+    assert {sample.kind for sample in samples} == {"request"}
+    outcomes = Counter(sample.outcome for sample in samples)
+    assert outcomes[SampleOutcome.OK] > 20
+    assert outcomes[SampleOutcome.FAILED] > 20, "404 is a failure to Locust"
+    assert all(start_s <= sample.scheduled_s <= start_s + 2.5 for sample in samples), "users begin at the start moment"
+    assert all(sample.values["latency_s"] > 0.0 for sample in samples)
+
+
+async def test_the_locustfile_works_under_a_plain_locust(tmp_path):
+    async with backend() as target:
+        process = await asyncio.create_subprocess_exec(
+            *(
+                sys.executable,
+                "-m",
+                "locust",
+                "-f",
+                str(PLAYBACK),
+                "--headless",
+                "--host",
+                f"http://127.0.0.1:{target.elb}",
+            ),
+            *("--plays-per-second", "10", "--run-time", "3s", "--json", "--skip-log", "--exit-code-on-error", "0"),
+            cwd=tmp_path,
+            stdout=asyncio.subprocess.PIPE,
+            env={name: value for name, value in os.environ.items() if name != "CHAOS_LOAD"} | {"PYTHONPATH": str(ROOT)},
+        )
+        output, _ = await asyncio.wait_for(process.communicate(), 30.0)
+    statistics = {entry["name"]: entry for entry in json.loads(output)}
+    assert statistics["first frame"]["num_requests"] >= 15
+    assert statistics["/probe"]["num_requests"] > statistics["/play"]["num_requests"]
+    assert statistics["/titles/chunk"]["num_failures"] == 0
+
+
+async def test_the_web_interface_starts_and_stops_the_plays(tmp_path):
+    async with backend() as target:
+        port = free_port()
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "locust", "-f", str(PLAYBACK), "--host", f"http://127.0.0.1:{target.elb}"),
+            *("--web-host", "127.0.0.1", "--web-port", str(port), "--plays-per-second", "10"),
+            cwd=tmp_path,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+            env={name: value for name, value in os.environ.items() if name != "CHAOS_LOAD"} | {"PYTHONPATH": str(ROOT)},
+        )
+        try:
+            web = f"http://127.0.0.1:{port}"
+            await until(lambda: get(f"{web}/stats/requests"))
+            await asyncio.to_thread(fetch, f"{web}/swarm", b"user_count=1&spawn_rate=1")
+            stats = await until(lambda: plays(f"{web}/stats/requests", at_least=5))
+            assert stats
+            await asyncio.to_thread(get, f"{web}/stop")
+            before = await asyncio.to_thread(plays, f"{web}/stats/requests", at_least=0)
+            await asyncio.sleep(0.5)
+            assert await asyncio.to_thread(plays, f"{web}/stats/requests", at_least=0) == before
+        finally:
+            process.terminate()
+            await process.wait()
+
+
+async def test_the_same_client_plays_on_asyncio():
+    async with backend() as target:
+        loop = asyncio.get_running_loop()
+        events: list[ClientEvent] = []
+        began_s = loop.time()
+        order = PlayOrder(
+            elb=f"127.0.0.1:{target.elb}", title="title-0001", token="t", client_ip="10.0.0.1", scheduled_s=began_s
+        )
+        client = PlaybackClient(order, ClientConfig(), rng=random.Random(SEED), tell=events.append)
+        async with asyncio.timeout(20.0):
+            await AsyncioPlayer(aiohttp.ClientSession).play(client)
+        took_s = loop.time() - began_s
+    (started,) = [event for event in events if isinstance(event, Started)]
+    (ended,) = [event for event in events if isinstance(event, Ended)]
+    assert ended.completed
+    assert ended.played_s == pytest.approx(4.0)
+    assert started.play_delay_s + ended.played_s + ended.stalled_s == pytest.approx(took_s, abs=0.25)
+
+
+async def test_a_play_on_asyncio_fails_in_time_when_nobody_answers():
+    async with backend() as target:
+        target.freeze()
+        events: list[ClientEvent] = []
+        order = PlayOrder(
+            elb=f"127.0.0.1:{target.elb}",
+            title="title-0001",
+            token="t",
+            client_ip="10.0.0.1",
+            scheduled_s=asyncio.get_running_loop().time(),
+        )
+        config = ClientConfig(retry=False, play_timeout_s=0.3)
+        async with asyncio.timeout(10.0):
+            await AsyncioPlayer(aiohttp.ClientSession).play(
+                PlaybackClient(order, config, rng=random.Random(SEED), tell=events.append)
+            )
+    assert [type(event) for event in events] == [Failed]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def fetch(url: str, data: bytes | None = None) -> bytes | None:
+    try:
+        with urllib.request.urlopen(url, data=data, timeout=5.0) as answer:
+            return answer.read()
+    except OSError:
+        return None
+
+
+def get(url: str) -> bytes | None:
+    return fetch(url)
+
+
+def plays(url: str, *, at_least: int) -> int | None:
+    body = fetch(url)
+    rows = json.loads(body)["stats"] if body else []
+    count = sum(row["num_requests"] for row in rows if row["name"] == "first frame")
+    return count if count >= at_least else None
+
+
+async def until(condition, within_s: float = 20.0):
+    """Return the first true answer of ``condition``, which may block a little."""
+    for _ in range(int(within_s / 0.1)):
+        if answer := await asyncio.to_thread(condition):
+            return answer
+        await asyncio.sleep(0.1)
+    raise AssertionError("it never came true")

@@ -1,0 +1,143 @@
+"""``chaos run`` on the playback target, for real: both proxies, Locust, faults, verdicts, exit codes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from chaos.proxy.server import find_toxiproxy
+from tests.e2e.running import FAST, Chaos, chaos, read_json
+
+pytestmark = pytest.mark.e2e
+
+EXPERIMENTS = sorted(path.stem for path in Path("experiments").glob("*.yaml"))
+BACKENDS = [
+    "embedded",
+    pytest.param(
+        "toxiproxy",
+        marks=pytest.mark.skipif(find_toxiproxy() is None, reason="no Toxiproxy here: chaos toxiproxy install"),
+    ),
+]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_oca_outage_holds_and_its_control_fails(tmp_path, backend):
+    document, journal = tmp_path / "verdict.json", tmp_path / "run.jsonl"
+    code, output = chaos(
+        tmp_path / "tmp", "run", "experiments/oca_outage.yaml", "--control", "--seed", "7", "--proxy", backend,
+        "--json", str(document), "--journal", str(journal), *FAST,
+    )  # fmt: skip
+    assert code == 0, output
+    verdict = read_json(document)
+    assert verdict["outcome"] == "held"
+    assert verdict["seed"] == 7
+    assert backend in verdict["backend"]
+    assert verdict["control"]["outcome"] == "violated"
+    assert [phase["name"] for phase in verdict["phases"]] == ["warm_up", "baseline", "fault", "recovery"]
+    assert all(receipt["touched"] for receipt in verdict["receipts"])
+    assert verdict["metrics"]["fault"]["playback_availability"] >= 0.995
+    assert verdict["recovery_s"] is not None
+    events = [json.loads(line) for line in journal.read_text().splitlines()]
+    names = [event["event"] for event in events]
+    assert names.count("run_started") == names.count("run_ended") == 2
+    assert {"phase_started", "fault_applied", "fault_healed", "healed", "tick"} <= set(names)
+
+
+def test_every_shipped_experiment_holds_and_its_control_fails(tmp_path):
+    document = tmp_path / "verdict.json"
+    code, output = chaos(
+        tmp_path / "tmp",
+        "run",
+        "experiments/",
+        "--control",
+        "--seed",
+        "11",
+        "--json",
+        str(document),
+        *FAST,
+        timeout_s=600,
+    )
+    runs = read_json(document)["results"]
+    seen = {Path(run["file"]).stem: (run["outcome"], run["control"]["outcome"]) for run in runs}
+    assert seen == dict.fromkeys(EXPERIMENTS, ("held", "violated")), output
+    assert code == 0
+
+
+def test_a_fault_that_touches_nothing_makes_the_run_inconclusive(tmp_path):
+    """Cutting the wire to one store's caller for a moment with no traffic is no evidence of anything."""
+    code, output = chaos(
+        tmp_path / "tmp", "run", "experiments/steering_latency.yaml", "--seed", "3", *FAST,
+        "--set", "load.rate=0.5", "--set", "faults.0.for=100ms", "--set", "faults.0.from=playback_apps",
+    )  # fmt: skip
+    assert code == 4, output
+    assert "touched nothing" in output or "attempts" in output
+
+
+def test_a_guard_aborts_and_heals_at_once(tmp_path):
+    document = tmp_path / "verdict.json"
+    code, output = chaos(
+        tmp_path / "tmp", "run", "experiments/steering_latency.yaml", "--seed", "5", "--json", str(document), *FAST,
+        "--set", 'abort_when=["play_delay_p50_s > 0.001s for 2s"]', "--set", "phases.fault=20s",
+    )  # fmt: skip
+    assert code == 1, output
+    verdict = read_json(document)
+    fault = next(phase for phase in verdict["phases"] if phase["name"] == "fault")
+    assert fault["end_s"] - fault["start_s"] < 12, "the phase of 20 s ended early"
+    assert "play_delay_p50_s" in " ".join(verdict["reasons"])
+
+
+def test_a_wrong_file_lists_every_mistake_and_starts_nothing(tmp_path):
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(
+        Path("experiments/oca_outage.yaml")
+        .read_text()
+        .replace("service: oca", "service: ocas")
+        .replace("baseline:", "base_line:")
+    )
+    (tmp_path / "tmp").mkdir()
+    code, output = chaos(tmp_path / "tmp", "run", str(wrong))
+    assert code == 2
+    assert "did you mean 'oca'" in output
+    assert "did you mean 'baseline'" in output
+    assert all(f"{wrong}:" in line for line in output.splitlines() if "did you mean" in line)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("moment_s", [0.6, 5.0])
+def test_an_interruption_heals_and_closes_the_journal(tmp_path, number, moment_s):
+    (tmp_path / "tmp").mkdir()
+    journal = tmp_path / "run.jsonl"
+    running = Chaos.start(
+        tmp_path / "tmp", "run", "experiments/oca_outage.yaml", "--seed", "1", "--journal", str(journal), *FAST,
+        "--set", "phases.warm_up=1s", "--set", "phases.baseline=1s",
+    )  # fmt: skip
+    time.sleep(moment_s)
+    running.process.send_signal(number)
+    code, output = running.wait(15)
+    assert code == 130, output
+    running.wait_until_nothing_is_left(within_s=2.0)
+    last = json.loads(journal.read_text().splitlines()[-1])
+    assert (last["event"], last["outcome"]) == ("run_ended", "interrupted")
+
+
+def test_locust_dying_is_an_environment_error(tmp_path):
+    (tmp_path / "tmp").mkdir()
+    running = Chaos.start(tmp_path / "tmp", "run", "experiments/oca_outage.yaml", "--seed", "1", *FAST)
+    limit_s = time.monotonic() + 15
+    locust = []
+    while not locust and time.monotonic() < limit_s:
+        time.sleep(0.05)
+        locust = [int(line.split(":")[0]) for line in running.processes_left() if "-m locust" in line]
+    time.sleep(2.5)
+    Path(f"/proc/{locust[0]}/stat").read_text()  # still there
+    import os
+
+    os.kill(locust[0], signal.SIGKILL)
+    code, output = running.wait(20)
+    assert code == 3, output
+    assert "Locust" in output
+    running.wait_until_nothing_is_left(within_s=2.0)

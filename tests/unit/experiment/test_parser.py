@@ -1,0 +1,400 @@
+"""Experiment files: what is read, and what is said about wrong ones, with the line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from chaos.errors import UsageError
+from chaos.experiment import tables as t
+from chaos.experiment.model import Comparison, PhaseName, Selector
+from chaos.experiment.parser import load_experiment
+from chaos.faults.base import Stream
+from chaos.faults.host import Kill
+from chaos.faults.network import Latency
+from tests.unit.experiment.building import Project
+
+
+def test_a_whole_experiment_is_read(project: Project):
+    experiment, topology = project.load(
+        seed="seed: 7",
+        tags="tags: [slow, nightly]",
+        description="description: Why we ask",
+        phases="phases: {warm_up: 0s, baseline: 500ms, fault: 2m, recovery: 8s}",
+        load="load: {locustfile: load.py, rate: 12.5, workers: 2, max_start_lag: 50ms, settings: {basket: 3}}",
+        settings="settings: {scale: 30}",
+        faults="""\
+faults:
+  - {kind: kill, service: box, where: {isp: alpha}, pick: 2, at: 1s, for: 8s, restart_after_s: 0.5}
+  - {kind: latency, service: orders, from: front, latency_ms: 200, stream: upstream, toxicity: 30%}""",
+        steady_state='steady_state: ["availability >= 99.5%", "orders_per_s >= 95% of baseline"]',
+        abort_when="abort_when: [availability < 20% for 3s]",
+        recover_within="recover_within: 5s",
+        control="control: {disable: [isolation]}",
+    )
+    assert experiment.title == "A box dies"
+    assert experiment.seed == 7
+    assert experiment.tags == ("slow", "nightly")
+    assert experiment.topology_file == project.topology == topology.file
+    assert dict(experiment.phases) == {
+        PhaseName.WARM_UP: 0.0,
+        PhaseName.BASELINE: 0.5,
+        PhaseName.FAULT: 120.0,
+        PhaseName.RECOVERY: 8.0,
+    }
+    assert list(experiment.phases) == list(PhaseName)
+    assert experiment.load.locustfile == project.folder / "load.py"
+    assert experiment.load.rate_per_s == 12.5
+    assert experiment.load.workers == 2
+    assert experiment.load.max_start_lag_s == 0.05
+    assert experiment.load.settings == {"basket": 3}
+    assert experiment.settings == {"scale": 30}
+    kill, latency = experiment.faults
+    assert kill.fault == Kill(restart_after_s=0.5)
+    assert kill.selector == Selector(service="box", where={"isp": "alpha"}, pick=2)
+    assert (kill.at_s, kill.for_s) == (1.0, 8.0)
+    assert latency.fault == Latency(latency_ms=200, stream=Stream.UPSTREAM, toxicity=0.3)
+    assert latency.selector == Selector(service="orders", caller="front")
+    assert (latency.at_s, latency.for_s) == (0.0, None)
+    first, second = experiment.steady_state
+    assert (first.metric, first.comparison, first.limit) == ("availability", Comparison.AT_LEAST, 0.995)
+    assert (second.limit, second.of_baseline, second.text) == (0.95, True, "orders_per_s >= 95% of baseline")
+    assert experiment.abort_when[0].for_s == 3.0
+    assert experiment.abort_when[0].rule.limit == 0.2
+    assert experiment.recover_within_s == 5.0
+    assert experiment.control is not None
+    assert experiment.control.disable == ("isolation",)
+
+
+def test_phases_have_defaults(project: Project):
+    experiment, _ = project.load(phases="phases: {fault: 20s}")
+    assert list(experiment.phases.values()) == [3.0, 8.0, 20.0, 8.0]
+
+
+def test_the_target_may_be_the_file_itself(project: Project):
+    experiment, _ = project.load(target="target: target/topology.yaml")
+    assert experiment.topology_file == project.topology
+
+
+WRONG = {
+    "an unknown key": (
+        {"sed": "sed: 3"},
+        (
+            "x.yaml:7: sed: unknown key, allowed here: title, description, target, seed, tags, phases, load, settings, "
+            "faults, steady_state, abort_when, recover_within, control, did you mean 'seed'?"
+        ),
+    ),
+    "a missing key": (
+        {"steady_state": ""},
+        "x.yaml:1: steady_state: missing; what must be true while the faults are there, like 'availability >= 99.5%'",
+    ),
+    "a key without a value": (
+        {"seed": "seed:"},
+        f"x.yaml:7: seed: nothing is given; write a whole number from 0 to {2**53}",
+    ),
+    "a number as a title": (
+        {"title": "title: 3"},
+        "x.yaml:1: title: '3' is a number; write a text (in quotes, if it is meant so)",
+    ),
+    "a duration without a unit": (
+        {"phases": "phases: {fault: 10}"},
+        "x.yaml:3: phases.fault: '10' is a number; write a duration like 3s, 500ms or 2m, more than 0s and at most 1h",
+    ),
+    "a phase that is too long": (
+        {"phases": "phases: {fault: 2h}"},
+        (
+            "x.yaml:3: phases.fault: 2h is out of range, allowed is a duration like 3s, 500ms or 2m, "
+            "more than 0s and at most 1h"
+        ),
+    ),
+    "a misspelt phase": (
+        {"phases": "phases: {falt: 10s}"},
+        "x.yaml:3: phases.falt: unknown key, allowed here: warm_up, baseline, fault, recovery, did you mean 'fault'?",
+    ),
+    "a rate a minute": (
+        {"load": "load: {locustfile: load.py, rate: 30/m}"},
+        "x.yaml:4: load.rate: '30/m' is not understood; write a rate like 30/s, more than 0/s and at most 10000/s",
+    ),
+    "a load of nothing": (
+        {"load": "load: {locustfile: load.py, rate: 0}"},
+        "x.yaml:4: load.rate: 0 is out of range, allowed is a rate like 30/s, more than 0/s and at most 10000/s",
+    ),
+    "a locustfile that is not there": (
+        {"load": "load: {locustfile: lod.py, rate: 1}"},
+        "x.yaml:4: load.locustfile: there is no file lod.py",
+    ),
+    "a target that is not there": (
+        {"target": "target: targt"},
+        "x.yaml:2: target: there is no targt; write the path of a folder with a topology.yaml",
+    ),
+    "a folder without a topology": (
+        {"target": "target: ."},
+        "topology.yaml: no such file",
+    ),
+    "a setting that the target does not have": (
+        {"settings": "settings: {scal: 3}"},
+        (
+            "x.yaml:7: settings.scal: no setting of the target 'scal', there are: scale, region, strict, "
+            "did you mean 'scale'?"
+        ),
+    ),
+    "a setting of another type": (
+        {"settings": "settings: {strict: 1}"},
+        "x.yaml:7: settings.strict: 1 is a number; in the target it is true or false",
+    ),
+    "an unknown protection": (
+        {"control": "control: {disable: [isolaton]}"},
+        (
+            "x.yaml:7: control.disable: no protection of the target 'isolaton', there are: isolation, retry, "
+            "did you mean 'isolation'?"
+        ),
+    ),
+    "a recovery that cannot be seen": (
+        {"recover_within": "recover_within: 9s"},
+        (
+            "x.yaml:7: recover_within: 9s is longer than the recovery phase (8s), so it could not be seen; "
+            "make phases.recovery longer"
+        ),
+    ),
+    "no fault at all": (
+        {"faults": "faults: []"},
+        "x.yaml:5: faults: has 0 items, allowed are 1 to 50",
+    ),
+    "a key given twice": (
+        {"seed": "seed: 1\nseed: 2"},
+        "x.yaml:8: the key 'seed' is given twice; it stands in line 7 already",
+    ),
+    "a tag": (
+        {"seed": "seed: !!python/object:os.system 1"},
+        "x.yaml:7: the tag tag:yaml.org,2002:python/object:os.system is not allowed; write the value without a tag",
+    ),
+    "bad YAML": (
+        {"seed": "seed: [1"},
+        "x.yaml:8: is not YAML: expected ',' or ']', but got '<stream end>' while parsing a flow sequence",
+    ),
+    "an unknown metric": (
+        {"steady_state": "steady_state:\n  - availabilty >= 99%"},
+        (
+            "x.yaml:7: steady_state.0: no metric 'availabilty', the target has: availability, orders_per_s, "
+            "delay_p99_s, stalled, size_p50, did you mean 'availability'?"
+        ),
+    ),
+    "a limit without a unit": (
+        {"steady_state": "steady_state:\n  - availability >= 99%\n  - delay_p99_s <= 800"},
+        (
+            "x.yaml:8: steady_state.1: delay_p99_s is compared with a duration, like 800ms or 2s, "
+            "or with a percentage 'of baseline', not with '800'"
+        ),
+    ),
+    "a guard without a time": (
+        {"abort_when": "abort_when: [availability < 20%]"},
+        (
+            "x.yaml:7: abort_when.0: has no time, so a single bad moment would end the run; "
+            "write a metric, < or >, a limit and a time, like 'availability < 20% for 3s'"
+        ),
+    ),
+    "a guard that is longer than the fault": (
+        {"abort_when": "abort_when: [availability < 20% for 11s]"},
+        "x.yaml:7: abort_when.0: never trips: the fault phase lasts 10s only",
+    ),
+}
+
+
+@pytest.mark.parametrize(("keys", "line"), WRONG.values(), ids=WRONG)
+def test_a_wrong_file_gets_this_line(project: Project, keys: dict[str, str], line: str):
+    assert project.problems(**keys) == [line]
+
+
+WRONG_FAULTS = {
+    "an unknown kind": (
+        "{kind: kil, service: box}",
+        (
+            "kind: no kind of fault: 'kil', allowed are: latency, bandwidth, slow_close, timeout, reset_peer, slicer, "
+            "limit_data, down, kill, stop, pause, restart, did you mean 'kill'?"
+        ),
+    ),
+    "no kind": (
+        "{service: box}",
+        (
+            "kind: missing; allowed are: latency, bandwidth, slow_close, timeout, reset_peer, slicer, limit_data, "
+            "down, kill, stop, pause, restart"
+        ),
+    ),
+    "an unknown service": (
+        "{kind: kill, service: bux}",
+        "service: no service 'bux', there are: front, orders, box, lonely, did you mean 'box'?",
+    ),
+    "a client": (
+        "{kind: kill, service: shopper}",
+        (
+            "service: 'shopper' is a client, outside the target; name the service that it calls, "
+            "and 'from' for this caller alone"
+        ),
+    ),
+    "an unknown label": (
+        "{kind: kill, service: box, where: {ips: alpha}}",
+        "where.ips: no label of box 'ips', there are: isp, zone, did you mean 'isp'?",
+    ),
+    "an unknown value of a label": (
+        "{kind: kill, service: box, where: {isp: alpa}}",
+        "where.isp: no box with isp 'alpa', there are: alpha, beta, did you mean 'alpha'?",
+    ),
+    "labels that no instance has together": (
+        "{kind: kill, service: box, where: {isp: alpha, zone: 1}}",
+        "where: no instance of box has all of these labels",
+    ),
+    "more than there are": (
+        "{kind: kill, service: box, where: {isp: alpha}, pick: 5}",
+        "pick: 5 is more than there are: 4 to choose from",
+    ),
+    "a caller that does not call": (
+        "{kind: down, service: orders, from: shopper}",
+        "from: no caller of orders 'shopper', there are: front, orders",
+    ),
+    "a service that nobody calls": (
+        "{kind: down, service: lonely}",
+        "service: nobody calls lonely, so there is no wire for this fault to fall on",
+    ),
+    "a caller for a process": (
+        "{kind: kill, service: box, from: shopper}",
+        (
+            "from: not allowed here: only faults on the wire have it; a fault on the host hits the process, "
+            "whoever calls it"
+        ),
+    ),
+    "a setting without its unit": (
+        "{kind: latency, service: box, latency: 20, latency_ms: 1}",
+        (
+            "latency: unknown key, allowed here: kind, service, where, pick, at, for, from, latency_ms, jitter_ms, "
+            "stream, toxicity, did you mean 'latency_ms'?"
+        ),
+    ),
+    "a unit where the name has it": (
+        "{kind: latency, service: box, latency_ms: 2s}",
+        (
+            "latency_ms: '2s' is a text; write a whole number of milliseconds from 0 to 3600000; "
+            "its unit stands in its name, so write the number alone"
+        ),
+    ),
+    "a missing setting": ("{kind: latency, service: box}", "latency_ms: missing; delay of every byte"),
+    "settings that do not go together": (
+        "{kind: latency, service: box, latency_ms: 5, jitter_ms: 9}",
+        "jitter_ms: 9 is more than the latency_ms of 5 that it varies",
+    ),
+    "a direction that is none": (
+        "{kind: timeout, service: box, stream: upstrem}",
+        "stream: 'upstrem' is none of: upstream, downstream, did you mean 'upstream'?",
+    ),
+    "a beginning after the end": (
+        "{kind: kill, service: box, at: 10s}",
+        "at: 10s is not before the end of the fault phase (10s)",
+    ),
+    "an end after the phase": (
+        "{kind: kill, service: box, at: 9.5s, for: 600ms}",
+        (
+            "for: ends after the fault phase of 10s; at most 500ms is left after 'at', "
+            "or leave 'for' out: then it lasts until the phase ends"
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize(("item", "line"), WRONG_FAULTS.values(), ids=WRONG_FAULTS)
+def test_a_wrong_fault_gets_this_line(project: Project, item: str, line: str):
+    faults = f"faults:\n  - {{kind: kill, service: box}}\n  - {item}"
+    assert project.problems(faults=faults) == [f"x.yaml:7: faults.1.{line}"]
+
+
+def test_a_fault_may_end_exactly_with_its_phase(project: Project):
+    experiment, _ = project.load(faults="faults: [{kind: kill, service: box, at: 700ms, for: 9.3s}]")
+    assert experiment.faults[0].for_s == 9.3
+
+
+def test_all_problems_of_both_files_are_told_at_once(project: Project):
+    project.topology.write_text(project.topology.read_text().replace("measure: rate", "measure: rat"))
+    lines = project.problems(
+        title="titel: Hello",
+        load="load: {rate: fast}",
+        faults="faults:\n  - {kind: kil, service: box}\n  - nothing",
+        overrides={"phases.falt": "3s"},
+    )
+    assert [line.split(": ")[:2] for line in lines] == [
+        ["x.yaml:1", "titel"],
+        ["x.yaml:1", "title"],
+        ["x.yaml:4", "load.rate"],
+        ["x.yaml:4", "load.locustfile"],
+        ["x.yaml:6", "faults.0.kind"],
+        ["x.yaml:7", "faults.1"],
+        ["--set phases.falt", "unknown key, allowed here"],
+        ["target/topology.yaml:17", "metrics.orders_per_s.measure"],
+    ]
+
+
+def test_a_file_that_is_not_there_is_a_usage_error(tmp_path: Path):
+    with pytest.raises(UsageError, match=r"nowhere\.yaml: no such file"):
+        load_experiment(tmp_path / "nowhere.yaml")
+
+
+# -- anything at all ---------------------------------------------------------------------------------------------------
+
+_KEYS = st.sampled_from(
+    [
+        *t.EXPERIMENT.fields,
+        *t.FAULT_TABLES["latency"].fields,
+        "fault",
+        "locustfile",
+        "rate",
+        "workers",
+        "disable",
+        "isp",
+    ]
+)
+_WORDS = "target load.py kill latency down box orders front alpha 3s 0s 30% 30/s isolation ~/x upstream"
+_RULES = ("availability >= 99%", "availability < 3% for 1s", "orders_per_s > 3% of baseline")
+_VALUES = st.sampled_from([*_WORDS.split(), *_RULES, "", "a\x00b", "x" * 300])
+_LEAVES = st.one_of(_VALUES, st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=5))
+_TREES = st.recursive(
+    _LEAVES,
+    lambda below: st.one_of(st.lists(below, max_size=3), st.dictionaries(_KEYS, below, max_size=5)),
+    max_leaves=12,
+)
+_GOOD = {
+    "title": "A box dies",
+    "target": "target",
+    "load": {"locustfile": "load.py", "rate": 30},
+    "faults": [{"kind": "latency", "service": "box", "latency_ms": 3}],
+    "steady_state": ["availability >= 99.5%"],
+}
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+@given(changes=st.dictionaries(_KEYS, _TREES, max_size=4))
+@example(changes={"target": "x" * 300})
+@example(changes={"target": "a\x00b"})
+@example(changes={"seed": 10**400})
+def test_any_tree_is_read_or_is_a_usage_error_that_names_places(project: Project, changes: dict[str, object]):
+    project.file.write_text(json.dumps({**_GOOD, **changes}), encoding="utf-8")
+    refused = None
+    try:
+        experiment, _ = load_experiment(project.file)
+        assert experiment.faults
+    except UsageError as error:
+        refused = error
+    assert refused is None or refused.problems
+    assert refused is None or all(problem.file and problem.message for problem in refused.problems)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=None)
+@given(key=st.text(max_size=20) | st.lists(_KEYS | st.just("0"), max_size=4).map(".".join), value=st.text(max_size=20))
+def test_any_override_is_taken_or_is_a_usage_error(project: Project, key: str, value: str):
+    project.file.write_text(json.dumps(_GOOD))
+    refused = None
+    try:
+        load_experiment(project.file, {key: value})
+    except UsageError as error:
+        refused = error
+    assert refused is None or refused.problems

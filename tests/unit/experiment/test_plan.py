@@ -1,0 +1,109 @@
+"""The plan: decided by the experiment and the seed alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from chaos.experiment.model import PhaseName
+from chaos.experiment.plan import Action, plan
+from tests.unit.experiment.building import Project
+
+PICKS = """\
+faults:
+  - {kind: kill, service: box, pick: 2, at: 1s, for: 3s}
+  - {kind: pause, service: box, pick: 2, at: 4s}
+  - {kind: latency, service: orders, from: front, latency_ms: 100}"""
+
+
+def test_phases_follow_each_other(project: Project):
+    made = plan(*project.load(), 1)
+    assert made.phases == {
+        PhaseName.WARM_UP: (0.0, 3.0),
+        PhaseName.BASELINE: (3.0, 11.0),
+        PhaseName.FAULT: (11.0, 21.0),
+        PhaseName.RECOVERY: (21.0, 29.0),
+    }
+    assert made.duration_s == 29.0
+    assert made.seed == 1
+
+
+def test_faults_have_names_times_and_victims(project: Project):
+    kill, pause, latency = plan(*project.load(faults=PICKS), 1).faults
+    assert (kill.name, kill.at_s, kill.until_s) == ("1-kill", 12.0, 15.0)
+    assert (pause.name, pause.at_s, pause.until_s) == ("2-pause", 15.0, 21.0)
+    assert kill.victims == kill.instances
+    assert len(kill.victims) == 2
+    assert latency.instances == ("orders-1", "orders-2")
+    assert latency.victims == ("front-1.orders-1", "front-1.orders-2")
+    assert latency.description == "latency (latency_ms 100): 2 edges from front to orders-1, orders-2"
+
+
+def test_without_a_caller_a_fault_on_the_wire_falls_on_every_callers_edges(project: Project):
+    (down,) = plan(*project.load(faults="faults: [{kind: down, service: orders, pick: 1}]"), 1).faults
+    (chosen,) = down.instances
+    assert down.victims == tuple(f"{caller}.{chosen}" for caller in ("front-1", "orders-1", "orders-2"))
+
+
+def test_labels_choose_instances_and_are_compared_as_texts(project: Project):
+    (kill,) = plan(*project.load(faults='faults: [{kind: kill, service: box, where: {zone: "1"}}]'), 1).faults
+    assert kill.victims == ("box-5",)
+
+
+def test_the_same_seed_gives_the_same_plan(project: Project):
+    assert plan(*project.load(faults=PICKS), 5) == plan(*project.load(faults=PICKS), 5)
+
+
+def test_the_same_seed_gives_the_same_plan_in_another_process(project: Project):
+    made = plan(*project.load(faults=PICKS), 5)
+    code = (
+        "import sys; from pathlib import Path; from chaos.experiment.parser import load_experiment; "
+        "from chaos.experiment.plan import plan; "
+        "print(*[fault.victims for fault in plan(*load_experiment(Path(sys.argv[1])), 5).faults])"
+    )
+    said = subprocess.run([sys.executable, "-c", code, str(project.file)], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == " ".join(str(fault.victims) for fault in made.faults)
+
+
+def test_seeds_differ_in_what_they_pick(project: Project):
+    loaded = project.load(faults=PICKS)
+    assert len({plan(*loaded, seed).faults[0].victims for seed in range(60)}) == 10  # all pairs of five
+
+
+def test_a_change_of_one_fault_leaves_the_picks_of_the_others(project: Project):
+    changed = PICKS.replace(
+        "{kind: kill, service: box, pick: 2, at: 1s, for: 3s}", "{kind: down, service: orders, pick: 1}"
+    )
+    for seed in range(20):
+        before, after = plan(*project.load(faults=PICKS), seed), plan(*project.load(faults=changed), seed)
+        assert before.faults[1].victims == after.faults[1].victims
+
+
+def test_a_larger_pick_keeps_what_the_smaller_one_chose(project: Project):
+    for seed in range(20):
+        two = plan(*project.load({"faults.0.pick": "2"}, faults=PICKS), seed).faults[0].victims
+        three = plan(*project.load({"faults.0.pick": "3"}, faults=PICKS), seed).faults[0].victims
+        assert set(two) < set(three)
+
+
+def test_steps_are_in_the_order_of_time_and_heal_first(project: Project):
+    faults = "faults:\n  - {kind: kill, service: box, for: 4s}\n  - {kind: pause, service: orders, at: 4s}"
+    steps = plan(*project.load(faults=faults), 1).steps()
+    assert [(step.at_s, step.action, step.fault.name) for step in steps] == [
+        (11.0, Action.APPLY, "1-kill"),
+        (15.0, Action.HEAL, "1-kill"),
+        (15.0, Action.APPLY, "2-pause"),
+        (21.0, Action.HEAL, "2-pause"),
+    ]
+
+
+def test_a_plan_is_described_for_people(project: Project):
+    assert plan(*project.load(faults="faults: [{kind: stop, service: orders, at: 500ms}]"), 1).describe() == (
+        "    0.00 s  -- warm_up, 3 s",
+        "    3.00 s  -- baseline, 8 s",
+        "   11.00 s  -- fault, 10 s",
+        "   11.50 s     apply  1-stop  stop: orders-1, orders-2",
+        "   21.00 s     heal   1-stop",
+        "   21.00 s  -- recovery, 8 s",
+        "   29.00 s  -- end",
+    )

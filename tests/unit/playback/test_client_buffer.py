@@ -1,0 +1,69 @@
+"""The playback buffer's books."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from targets.playback.client_buffer import PlaybackBuffer
+
+
+def test_nothing_plays_or_stalls_before_the_first_chunk():
+    buffer = PlaybackBuffer(total_s=10.0)
+    buffer.advance(50.0)
+    assert not buffer.playing
+    assert buffer.read(60.0) is None
+
+
+def test_video_drains_in_real_time_and_then_stalls():
+    buffer = PlaybackBuffer(total_s=10.0)
+    buffer.add(100.0, seconds=1.0, kbps=235)
+    account = buffer.read(102.5)
+    assert (account.played_s, account.stalled_s) == pytest.approx((1.0, 1.5))
+    assert buffer.stalled_in_a_row_s == pytest.approx(1.5)
+    assert account.kbit == pytest.approx(235.0)
+
+
+def test_a_chunk_ends_a_stall_and_stalls_are_counted():
+    buffer = PlaybackBuffer(total_s=10.0)
+    buffer.add(100.0, seconds=1.0, kbps=235)
+    buffer.add(102.0, seconds=1.0, kbps=235)
+    assert buffer.stalled_in_a_row_s == 0.0
+    buffer.advance(104.0)
+    assert buffer.stalls == 2
+
+
+def test_the_end_of_the_session_is_no_stall():
+    buffer = PlaybackBuffer(total_s=2.0)
+    buffer.add(100.0, seconds=1.0, kbps=235)
+    buffer.add(100.1, seconds=1.0, kbps=5800)
+    account = buffer.read(200.0)
+    assert buffer.finished
+    assert (account.played_s, account.stalled_s) == pytest.approx((2.0, 0.0))
+    assert account.kbit == pytest.approx(6035.0)
+
+
+def test_a_moment_that_has_passed_changes_nothing():
+    buffer = PlaybackBuffer(total_s=10.0)
+    buffer.add(100.0, seconds=5.0, kbps=235)
+    buffer.advance(102.0)
+    buffer.advance(101.0)
+    assert buffer.level_s == pytest.approx(3.0)
+
+
+@given(st.lists(st.tuples(st.floats(0.0, 4.0), st.booleans()), max_size=60))
+def test_played_and_stalled_add_up_to_the_time_that_went_by(steps):
+    buffer = PlaybackBuffer(total_s=1000.0)
+    now_s = started_s = 100.0
+    buffer.add(now_s, seconds=1.0, kbps=235)
+    played_s = stalled_s = 0.0
+    for pause_s, chunk in steps:
+        now_s += pause_s
+        if chunk:
+            buffer.add(now_s, seconds=1.0, kbps=1050)
+        account = buffer.read(now_s)
+        assert buffer.level_s >= 0.0
+        if account is not None:
+            assert account.played_s + account.stalled_s == pytest.approx(account.until_s - account.since_s, abs=1e-6)
+            played_s += account.played_s
+            stalled_s += account.stalled_s
+    assert played_s + stalled_s == pytest.approx(now_s - started_s, abs=1e-6)

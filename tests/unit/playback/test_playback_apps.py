@@ -1,0 +1,243 @@
+"""Playback Apps with its store, its cache and steering: granting, refusing, and going on without each of them."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+from aiohttp import web
+from redis import Redis
+
+from targets.playback.validation import Plan, refusal
+from tests.unit.playback.little_target import LittleTarget, dead_address, passport_of, running_valkey, until
+
+
+@pytest.fixture(scope="module")
+def servers():
+    """Two real Valkey servers, for the two zones."""
+    with running_valkey() as a, running_valkey() as b:
+        yield [a, b]
+
+
+@pytest.fixture
+def valkey(servers):
+    """The two servers, empty."""
+    for address in servers:
+        host, _, port = address.rpartition(":")
+        with Redis(host=host, port=int(port)) as client:
+            client.flushall()
+    return servers
+
+
+class Backend(LittleTarget):
+    """What Playback Apps needs, and itself."""
+
+    async def build(self, caches, *, steering=None, zones=("a", "b"), **options):
+        """Start all of it."""
+        self.store = await self.start("store")
+        self.cache_control = await self.start("cache_control")
+        await self.start_ocas(self.cache_control)
+        self.steering = steering or await self.start("steering", calls={"cache_control": [self.cache_control]})
+        self.apps = await self.start(
+            "playback_apps",
+            labels={"zone": "a"},
+            zones=zones,
+            calls={"cache": caches, "store": [self.store], "steering": [self.steering]},
+            **options,
+        )
+
+    async def until_written(self, command):
+        """Wait until the cache has been written: that happens behind the answer."""
+
+        async def is_written():
+            written = (await self.breakers(self.apps))[command]
+            return written["calls"] > 0 and written["in_flight"] == 0
+
+        await until(is_written)
+
+
+def steering_that(rank, target):
+    """A steering with the real map, of which the test decides how it ranks."""
+    app = web.Application()
+
+    async def show_map(_):
+        return web.json_response((await target.get(target.cache_control, "/map"))[1])
+
+    app.router.add_get("/rank", rank)
+    app.router.add_get("/map", show_map)
+    return app
+
+
+async def test_a_play_is_granted_with_ten_ocas(valkey):
+    async with Backend() as target:
+        await target.build(valkey)
+
+        status, answer = await target.grant(target.apps, *target.granted())
+
+        assert status == 200
+        assert len(answer["ocas"]) == 10
+        assert answer["ocas"][0].keys() == {"id", "url", "isp"}
+        assert answer["degraded"] == []
+
+
+async def test_plan_and_licence_can_refuse_and_that_is_no_failure(valkey):
+    async with Backend() as target:
+        await target.build(valkey)
+        refused = {
+            why: (subscriber, title)
+            for subscriber in target.data.subscribers
+            for title in target.data.titles
+            if (why := refusal(subscriber, title))
+        }
+        assert len(refused) == 2
+        for why, (subscriber, title) in refused.items():
+            answer = await target.grant(target.apps, passport_of(subscriber), title.id)
+            assert answer == (403, {"refused": why})
+
+        assert all(state["errors"] == 0 for state in (await target.breakers(target.apps)).values())
+
+
+async def test_the_store_knows_better_than_the_token(valkey):
+    async with Backend() as target:
+        await target.build(valkey)
+        title = next((one for one in target.data.titles if one.minimum_plan is not Plan.BASIC), None)
+        assert title is not None
+        basic = next(
+            one for one in target.data.subscribers if one.plan is Plan.BASIC and one.country in title.countries
+        )
+        upgraded = passport_of(replace(basic, plan=Plan.PREMIUM))
+
+        assert (await target.grant(target.apps, upgraded, title.id))[0] == 403
+
+
+async def test_unknown_titles_and_subscribers_are_answers_too(valkey):
+    async with Backend() as target:
+        await target.build(valkey)
+        passport, title = target.granted()
+        stranger = passport_of(replace(passport.subscriber, id="subscriber-99999"))
+
+        assert (await target.grant(target.apps, passport, "title-0999"))[0] == 404
+        assert (await target.grant(target.apps, passport, "../licences"))[0] == 404
+        assert await target.grant(target.apps, stranger, title) == (403, {"refused": "plan"})
+        assert (await target.post(target.apps, "/grants", {"title": title}))[0] == 400
+
+
+async def test_the_second_play_is_answered_from_the_cache(valkey):
+    async with Backend() as target:
+        await target.build(valkey)
+        passport, title = target.granted()
+        await target.grant(target.apps, passport, title)
+        await target.until_written("cache.a.write")
+        await target.stop(target.store)
+
+        status, answer = await target.grant(target.apps, passport, title)
+
+        assert (status, answer["degraded"]) == (200, [])
+
+
+async def test_without_the_near_zone_the_far_one_answers(valkey):
+    async with Backend() as target:
+        await target.build([dead_address(), valkey[1]])
+        passport, title = target.granted()
+        await target.grant(target.apps, passport, title)
+        await target.until_written("cache.b.write")
+        await target.stop(target.store)
+
+        status, answer = await target.grant(target.apps, passport, title)
+
+        assert (status, answer["degraded"]) == (200, ["cache.a.read"])
+
+
+@pytest.mark.parametrize(("disabled", "status"), [((), 200), (("isolation",), 502)])
+async def test_without_any_cache_the_store_answers_unless_isolation_is_off(disabled, status):
+    async with Backend(disabled=disabled) as target:
+        await target.build([dead_address(), dead_address()])
+
+        answer = await target.grant(target.apps, *target.granted())
+
+        assert answer[0] == status
+        if status == 200:
+            assert answer[1]["degraded"] == ["cache.a.read", "cache.b.read"]
+
+
+@pytest.mark.parametrize(("disabled", "status"), [((), 200), (("isolation",), 502)])
+async def test_without_cache_and_store_the_token_and_the_copy_answer_unless_isolation_is_off(disabled, status):
+    async with Backend(disabled=disabled) as target:
+        with running_valkey() as empty:
+            await target.build([empty, empty], zones=("a", "b"))
+            await target.stop(target.store)
+
+            answer = await target.grant(target.apps, *target.granted())
+
+        assert answer[0] == status
+        if status == 200:
+            assert answer[1]["degraded"] == ["store.subscriber", "store.title"]
+
+
+async def test_the_last_resort_still_refuses():
+    async with Backend() as target:
+        await target.build([dead_address(), dead_address()])
+        await target.stop(target.store)
+        subscriber, title, why = next(
+            (subscriber, title, why)
+            for subscriber in target.data.subscribers
+            for title in target.data.titles
+            if (why := refusal(subscriber, title))
+        )
+
+        assert await target.grant(target.apps, passport_of(subscriber), title.id) == (403, {"refused": why})
+        assert (await target.grant(target.apps, passport_of(subscriber), "title-0999"))[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("disabled", "status"), [((), 200), (("static_ranking",), 502), (("isolation",), 502)], ids=str
+)
+async def test_without_steering_the_static_ranking_answers_unless_it_or_isolation_is_off(valkey, disabled, status):
+    async with Backend(disabled=disabled) as target:
+        await target.build(valkey)
+        await target.stop(target.steering)
+
+        answer = await target.grant(target.apps, *target.granted())
+
+        assert answer[0] == status
+        if status == 200:
+            assert answer[1]["degraded"] == ["steering.rank"]
+            assert {oca["isp"] for oca in answer[1]["ocas"][:2]} == {"alpha"}
+
+
+async def test_a_slow_steering_is_not_waited_for(valkey):
+    async with Backend() as target:
+        loop = asyncio.get_running_loop()
+
+        async def rank_late(_):
+            await asyncio.sleep(5.0)
+
+        await target.build(valkey, steering=await target.serve(steering_that(rank_late, target)))
+        began_s = loop.time()
+
+        status, answer = await target.grant(target.apps, *target.granted())
+
+        assert (status, answer["degraded"]) == (200, ["steering.rank"])
+        assert 0.1 < loop.time() - began_s < 2.0
+
+
+async def test_an_old_map_of_steering_is_said_to_be_one(valkey):
+    async with Backend() as target:
+
+        async def rank(_):
+            return web.json_response({"ocas": [{"id": "oca-1", "url": "http://x", "isp": "alpha"}], "stale": True})
+
+        await target.build(valkey, steering=await target.serve(steering_that(rank, target)))
+
+        assert (await target.grant(target.apps, *target.granted()))[1]["degraded"] == ["cache_control.map"]
+
+
+async def test_a_deadline_that_has_passed_is_not_worked_for_unless_isolation_is_off(valkey):
+    for disabled, status in (((), 504), (("isolation",), 200)):
+        async with Backend(disabled=disabled) as target:
+            await target.build(valkey)
+            passport, title = target.granted()
+            headers = {"X-Passport": passport.to_header(), "X-Chaos-Deadline-Ms": "0"}
+
+            assert (await target.post(target.apps, "/grants", {"title": title}, **headers))[0] == status
