@@ -270,6 +270,8 @@ class Run:
             self._store.add(self._load.read())
             if failure := self._load.failure():
                 raise EnvironmentFailure(failure)
+            if broken := self._environment.failure():
+                raise broken
             now_s = self._now_s()
             if self._progress.phase is PhaseName.FAULT and not self._heal_now.is_set():
                 self._look_at_guards(now_s)

@@ -166,6 +166,19 @@ class Environment:
         ]
         return tuple(state for states in await asyncio.gather(*asked) for state in states)
 
+    def failure(self) -> EnvironmentFailure | None:
+        """Return why the run cannot go on: what carries it, and is no part of the target, has ended; else None."""
+        if not self.launcher.alive:
+            return EnvironmentFailure("the launcher, which starts every process of a run, has ended; run it again")
+        process = self._proxy_server.process
+        if process is not None and process.ended:
+            return EnvironmentFailure(
+                f"the proxy server ({self.backend_name}) ended in the middle of the run; run it again, or with the "
+                "other of --proxy embedded and --proxy toxiproxy",
+                details=last_lines(self._proxy_server.log),
+            )
+        return None
+
     async def heal_everything(self) -> None:
         """Remove every toxic, open every edge, let frozen instances go on and start dead ones."""
         await asyncio.gather(self._proxy_server.reset(), self._instances.heal())

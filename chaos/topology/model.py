@@ -71,8 +71,8 @@ class Service:
     Exactly one of ``command`` and ``python`` is set. ``command`` is an argument vector in which ``{port}``, ``{host}``,
     ``{instance}``, ``{service}``, ``{data_dir}``, ``{folder}`` (the topology's), ``{python}`` (the interpreter that
     runs chaos), ``{disabled}`` (protections switched off, comma-separated), ``{calls[other]}`` (addresses,
-    comma-separated) and ``{settings[name]}`` are replaced. ``python`` is ``module:function``; the function is called with
-    an ``InstanceConfig`` in a process forked from one that has the module imported already, so that thirty
+    comma-separated) and ``{settings[name]}`` are replaced. ``python`` is ``module:function``; the function is called
+    with an ``InstanceConfig`` in a process forked from one that has the module imported already, so that thirty
     services start in the time of one import.
     """
 

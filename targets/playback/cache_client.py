@@ -24,7 +24,7 @@ from targets.playback.service import Context
 from targets.playback.transport import FAILURES, CallFailed
 
 TTL_S = 60.0
-WRITE_EVERY_S = 0.05
+WRITE_EVERY_S = 0.2
 _WRITES_WAITING_MAX = 1_000
 _WRITES_AT_ONCE = 100
 _CONNECTIONS_MAX = 64

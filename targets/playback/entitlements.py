@@ -15,7 +15,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from chaos.resilience import Answer, BadRequest, BreakerSettings, CommandSettings
+from chaos.resilience import Answer, BadRequest, BreakerSettings, CommandSettings, ReplicaSettings
 from chaos.resilience.web import Rejected, Reply
 from targets.playback.cache_client import Cache
 from targets.playback.service import Context, json_bytes
@@ -28,6 +28,7 @@ LICENCES_STALE_MAX_S = 900.0
 _ASK_SETTINGS = CommandSettings(
     timeout_s=0.15, max_concurrent=64, fallback_max_concurrent=256, breaker=BreakerSettings(open_s=2.0)
 )
+_REPLICA_SETTINGS = ReplicaSettings(attempts=2, attempt_timeout_s=1.0, breaker=BreakerSettings(open_s=1.5))
 _PULL_SETTINGS = CommandSettings(timeout_s=1.0, max_concurrent=2, breaker=BreakerSettings(open_s=1.0))
 
 Record = TypeVar("Record", Subscriber, Title)
@@ -83,7 +84,7 @@ class Entitlements:
     def __init__(self, context: Context) -> None:
         self._loop = asyncio.get_running_loop()
         self._http = context.http
-        self._store = context.replicas("store")
+        self._store = context.replicas("store", _REPLICA_SETTINGS)
         self._cache = Cache(context)
         self._copy = LicenceCopy(stale_max_s=context.number("licences_stale_max_s", LICENCES_STALE_MAX_S))
         self._copy_tag = ""

@@ -39,7 +39,7 @@ _RANK_SETTINGS = CommandSettings(
     timeout_s=0.2, max_concurrent=64, fallback_max_concurrent=256, breaker=BreakerSettings(open_s=2.0)
 )
 _COPY_SETTINGS = CommandSettings(timeout_s=0.5, max_concurrent=2, breaker=BreakerSettings(open_s=1.0))
-_REPLICA_SETTINGS = ReplicaSettings(attempts=2, attempt_timeout_s=0.15, breaker=BreakerSettings(open_s=2.0))
+_REPLICA_SETTINGS = ReplicaSettings(attempts=2, attempt_timeout_s=0.15, breaker=BreakerSettings(open_s=1.5))
 
 
 class NoStaticRanking(Exception):  # noqa: N818 - it names what is missing

@@ -79,9 +79,9 @@ class Context:
     def repeat(self, step: Callable[[], Awaitable[bool]], *, period_s: float) -> None:
         """Run ``step`` now and then every ``period_s``, on a schedule of absolute moments.
 
-        Until ``step`` has returned True once it is run sooner, for 3 s at most, with growing pauses: when
-        the target starts its services come up in any order, and failures must not open breakers that plays need. A failure of
-        the network is for ``step`` to handle; any other exception ends the process.
+        Until ``step`` has returned True once it is run sooner, for 3 s at most, with growing pauses: when the target
+        starts its services come up in any order, and failures must not open breakers that plays need. A failure of the
+        network is for ``step`` to handle; any other exception ends the process.
         """
 
         async def loop_() -> None:

@@ -13,7 +13,7 @@ import asyncio
 
 from aiohttp import web
 
-from chaos.resilience import BreakerSettings, CommandSettings
+from chaos.resilience import BreakerSettings, CommandSettings, ReplicaSettings
 from chaos.resilience.web import Reply, ServiceClient
 from targets.playback.oca_map import OcaState, map_from_json, map_to_json
 from targets.playback.ranking import MapKeeper, rank
@@ -23,6 +23,7 @@ from targets.playback.transport import FAILURES, CallFailed, json_of
 
 PULL_EVERY_S = 0.5
 
+_REPLICA_SETTINGS = ReplicaSettings(attempts=2, attempt_timeout_s=0.3, breaker=BreakerSettings(open_s=1.0))
 _PULL_SETTINGS = CommandSettings(timeout_s=0.4, max_concurrent=2, breaker=BreakerSettings(open_s=1.0))
 
 
@@ -66,7 +67,7 @@ class Steering:
         self._keeper = MapKeeper(keep=context.on("stale_map"))
         self._by_health = context.on("health_filtering")
         self._source = MapSource(context.http)
-        self._replicas = context.replicas("cache_control")
+        self._replicas = context.replicas("cache_control", _REPLICA_SETTINGS)
         self._pull = context.isolation.command("cache_control.map", self._fetch_map, settings=_PULL_SETTINGS)
         self._map_size = 0
         self.ready = False

@@ -13,17 +13,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-FAST = (
-    "--set",
-    "phases.warm_up=2s",
-    "--set",
-    "phases.baseline=3s",
-    "--set",
-    "phases.fault=6s",
-    "--set",
-    "phases.recovery=6s",
+FAST = tuple(
+    part
+    for setting in (
+        "phases.warm_up=2s",
+        "phases.baseline=4s",
+        "phases.fault=7s",
+        "phases.recovery=5s",
+        "load.max_start_lag=2s",
+    )
+    for part in ("--set", setting)
 )
-"""The shipped experiments' phases, shortened; every fault of theirs still fits (their ``for`` ends with the phase)."""
+"""The shipped experiments, shortened to the attempts that 99.5 % needs. How late the generator may be is relaxed: these
+tests run on busy machines, and whether it keeps its schedule is measured in ``benchmarks/``."""
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
 from pathlib import Path
@@ -124,20 +125,31 @@ def test_an_interruption_heals_and_closes_the_journal(tmp_path, number, moment_s
     assert (last["event"], last["outcome"]) == ("run_ended", "interrupted")
 
 
-def test_locust_dying_is_an_environment_error(tmp_path):
+@pytest.mark.parametrize(("command", "named"), [("-m locust", "Locust"), ("toxiproxy-server", "proxy server")])
+def test_what_carries_the_run_dying_is_an_environment_error(tmp_path, command, named):
+    if command == "toxiproxy-server" and find_toxiproxy() is None:
+        pytest.skip("no Toxiproxy here: chaos toxiproxy install")
     (tmp_path / "tmp").mkdir()
     running = Chaos.start(tmp_path / "tmp", "run", "experiments/oca_outage.yaml", "--seed", "1", *FAST)
-    limit_s = time.monotonic() + 15
-    locust = []
-    while not locust and time.monotonic() < limit_s:
+    limit_s = time.monotonic() + 20
+    while not (victims := [line for line in running.processes_left() if command in line]):
+        assert time.monotonic() < limit_s, running.processes_left()
         time.sleep(0.05)
-        locust = [int(line.split(":")[0]) for line in running.processes_left() if "-m locust" in line]
     time.sleep(2.5)
-    Path(f"/proc/{locust[0]}/stat").read_text()  # still there
-    import os
-
-    os.kill(locust[0], signal.SIGKILL)
-    code, output = running.wait(20)
+    os.kill(int(victims[0].split(":")[0]), signal.SIGKILL)
+    code, output = running.wait(30)
     assert code == 3, output
-    assert "Locust" in output
+    assert named in output
     running.wait_until_nothing_is_left(within_s=2.0)
+
+
+def test_the_smallest_target_runs_with_an_ordinary_locustfile(tmp_path):
+    """An application that knows nothing of the framework, described by a topology file of sixteen lines."""
+    document = tmp_path / "verdict.json"
+    code, output = chaos(
+        tmp_path / "tmp", "run", "targets/hello/experiment.yaml", "--control", "--seed", "1", "--json", str(document)
+    )
+    assert code == 0, output
+    verdict = read_json(document)
+    assert (verdict["outcome"], verdict["control"]["outcome"]) == ("held", "violated")
+    assert verdict["metrics"]["fault"]["latency_p50_s"] >= 0.2, "the deadline of 0.2 s was waited for"

@@ -149,6 +149,25 @@ async def test_without_the_near_zone_the_far_one_answers(valkey):
         assert (status, answer["degraded"]) == (200, ["cache.a.read"])
 
 
+async def test_what_only_the_far_zone_has_is_given_to_the_near_one(valkey):
+    near, far = valkey
+    async with Backend() as target:
+        await target.build([dead_address(), far])
+        passport, title = target.granted()
+        await target.grant(target.apps, passport, title)
+        await target.until_written("cache.b.write")
+    async with Backend() as target:
+        await target.build([near, far])
+        await target.grant(target.apps, passport, title)
+        await target.until_written("cache.a.write")
+
+        host, _, port = near.rpartition(":")
+        with Redis(host=host, port=int(port)) as client:
+            assert client.exists(f"subscriber/{passport.subscriber.id}", f"title/{title}") == 2
+            assert 0 < client.pttl(f"title/{title}") <= 60_000
+        assert (await target.breakers(target.apps))["cache.b.write"]["calls"] == 0
+
+
 @pytest.mark.parametrize(("disabled", "status"), [((), 200), (("isolation",), 502)])
 async def test_without_any_cache_the_store_answers_unless_isolation_is_off(disabled, status):
     async with Backend(disabled=disabled) as target:

@@ -1,0 +1,146 @@
+"""The frame of every service, and the topology that names them."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from chaos.topology.parser import load_topology
+from targets.playback import main
+from targets.playback.service import Context, application, serve
+from tests.unit.playback.little_target import LittleTarget, config, dead_address
+
+TARGET = Path(main.__file__).parent
+
+
+def free_port():
+    return int(dead_address().rpartition(":")[2])
+
+
+async def test_a_service_serves_until_it_is_told_to_stop_and_then_leaves_its_port():
+    told = config("gateway", port=free_port())
+    stop, started = asyncio.Event(), asyncio.Event()
+    serving = asyncio.ensure_future(serve(told, application, stop, started=started.set))
+    await started.wait()
+    async with aiohttp.ClientSession() as session:
+        async with session.get(f"http://127.0.0.1:{told.port}/healthz") as response:
+            assert response.status == 200
+        stop.set()
+        await serving
+        with pytest.raises(aiohttp.ClientConnectorError):
+            await session.get(f"http://127.0.0.1:{told.port}/healthz")
+
+
+async def test_a_service_whose_background_loop_breaks_ends_with_that_mistake():
+    def build(context):
+        async def step():
+            raise KeyError("a mistake of ours")
+
+        context.repeat(step, period_s=1.0)
+        return application(context)
+
+    with pytest.raises(KeyError, match="a mistake of ours"):
+        await serve(config("gateway", port=free_port()), build, asyncio.Event())
+
+
+async def test_a_taken_port_is_an_error():
+    told = config("gateway", port=free_port())
+    stop, started = asyncio.Event(), asyncio.Event()
+    serving = asyncio.ensure_future(serve(told, application, stop, started=started.set))
+    await started.wait()
+    with pytest.raises(OSError, match="in use"):
+        await serve(told, application, asyncio.Event())
+    stop.set()
+    await serving
+
+
+async def test_a_background_loop_hurries_until_it_has_succeeded_once():
+    moments = []
+
+    def build(context):
+        async def step():
+            moments.append(asyncio.get_running_loop().time())
+            return len(moments) == 3
+
+        context.repeat(step, period_s=30.0)
+        return application(context)
+
+    async with LittleTarget() as target:
+        await target.serve(build(Context(config("gateway"))))
+        while len(moments) < 3:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+
+    assert len(moments) == 3
+    assert moments[2] - moments[0] >= 0.03
+
+
+async def test_a_service_that_is_not_ready_says_so():
+    async with LittleTarget() as target:
+        address = await target.serve(application(Context(config("gateway")), ready=lambda: False))
+        async with target.http.get(f"http://{address}/healthz") as response:
+            assert response.status == 503
+
+
+async def test_settings_that_are_missing_or_no_numbers_are_named():
+    context = Context(config("gateway", settings={"cache_ttl_s": "long"}))
+    with pytest.raises(ValueError, match=r"settings\.cache_ttl_s is 'long'; a number is needed"):
+        context.number("cache_ttl_s", 60.0)
+    with pytest.raises(ValueError, match=r"settings\.nothing is missing; gateway needs it"):
+        context.text("nothing")
+    assert context.number("absent", 1.5) == 1.5
+    await context.close()
+
+
+async def test_the_same_instance_of_the_same_run_has_the_same_chance():
+    contexts = [Context(config("steering", index=index)) for index in (1, 1, 2)]
+    first, again, other = (context.rng.random() for context in contexts)
+    for context in contexts:
+        await context.close()
+
+    assert first == again != other
+
+
+async def test_a_mistake_of_ours_is_not_taken_for_a_failure_behind_us():
+    async def mistaken(_):
+        raise KeyError("ours")
+
+    async with LittleTarget() as target:
+        app = application(Context(config("gateway")))
+        app.router.add_get("/mistake", mistaken)
+        address = await target.serve(app)
+        async with target.http.get(f"http://{address}/mistake") as response:
+            assert response.status == 500
+
+
+def test_an_unknown_service_ends_with_the_names_of_those_there_are():
+    with pytest.raises(SystemExit, match="no service 'billing'; there are cache, elb, gateway"):
+        main.run(config("billing"))
+
+
+def test_the_topology_names_the_services_that_there_are():
+    topology = load_topology(TARGET)
+
+    assert set(topology.services) == {*main.SERVICES, "cache"}
+    assert len(topology.instances()) == 26
+    assert topology.preload == main.__name__
+    assert [dict(labels)["isp"] for labels in topology.services["oca"].instances] == [
+        isp for isp in ("alpha", "beta", "gamma", "ixp") for _ in range(3)
+    ]
+
+
+def test_every_protection_of_the_topology_is_asked_for_somewhere():
+    source = "".join(path.read_text() for path in TARGET.glob("*.py"))
+    asked = set(re.findall(r'\.on\("(\w+)"\)', source)) | set(re.findall(r'"(\w+)" not in disabled', source))
+
+    assert asked == set(load_topology(TARGET).protections)
+
+
+def test_every_setting_of_the_topology_is_used_somewhere():
+    source = "".join(path.read_text() for path in TARGET.glob("*.py"))
+
+    assert [name for name in load_topology(TARGET).settings if f'"{name}"' not in source] == []
