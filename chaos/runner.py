@@ -153,9 +153,10 @@ class Run:
         self._finish_phase(name)
 
     def _begin(self, name: PhaseName) -> None:
+        start_s = max(0.0, self._now_s())  # the first phase is decided on a moment before its first arrival
         self._progress.phase = name
-        self._progress.phases[name] = (self._now_s(), self._now_s())
-        self._emit(PhaseStarted(t_s=self._now_s(), phase=name))
+        self._progress.phases[name] = (start_s, start_s)
+        self._emit(PhaseStarted(t_s=start_s, phase=name))
 
     def _finish_phase(self, name: PhaseName) -> None:
         start_s, _ = self._progress.phases[name]

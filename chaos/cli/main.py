@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 
 import click
@@ -68,11 +69,17 @@ def cli() -> None:
     """
 
 
+def _interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
 def main() -> None:
     """Run the command line; the process's exit code is the outcome's."""
+    # `chaos run` puts handlers of its own in place; until then a polite end is an interruption, too.
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         code = cli.main(standalone_mode=False)
-    except click.exceptions.Abort:
+    except (click.exceptions.Abort, KeyboardInterrupt):
         click.echo("chaos: interrupted", err=True)
         code = 130
     except click.UsageError as error:
