@@ -55,10 +55,10 @@ class Audience(User):
 class World:
     """What all viewers of this process share: whom to call, who they are, and where their outcomes go."""
 
-    def __init__(self, environment: Environment, config: InstanceConfig, record: Record) -> None:
+    def __init__(self, environment: Environment, config: InstanceConfig, record: Record, *, seed: int) -> None:
         self._count: Any = environment.events.request.fire
         self.record = record
-        self.seed = config.seed
+        self.seed = seed  # the run's: who comes and what they watch; the target's, in config, decides who there is
         self.elb = config.calls["elb"][0].address
         self.config = ClientConfig.of(config.settings, config.disabled)
         self._data = SeedData.of(config)
@@ -260,7 +260,7 @@ class Viewer:
 
 def play_for_runner(environment: Environment, order: LoadOrder, station: Station) -> None:
     """Play the runner's schedule, from its start moment until it says that the load is to end."""
-    world = World(environment, order.client, station.recorder.record)
+    world = World(environment, order.client, station.recorder.record, seed=order.seed)
     dispatcher = Dispatcher(lambda *arrival: Viewer(world, *arrival), station.recorder.record)
     schedule = arrivals(
         order.seed, order.rate_per_s, order.duration_s, part=part_of(environment), parts=order.processes
@@ -308,7 +308,8 @@ class PlainLoad:
         self._part, self._parts = msg.data
 
     def _start(self, **_: object) -> None:
-        world = World(self._environment, self._config(), discard)
+        config = self._config()
+        world = World(self._environment, config, discard, seed=config.seed)
         self._dispatcher = Dispatcher(lambda *arrival: Viewer(world, *arrival), world.record)
         schedule = arrivals(world.seed, self._options.plays_per_second, part=self._part, parts=self._parts)
         gevent.spawn(self._dispatcher.run, schedule, clock.monotonic_s() + 0.1)

@@ -63,7 +63,9 @@ def run(
       chaos run experiments/ --quiet --json verdict.json
       chaos run experiments/steering_latency.yaml --set faults.0.latency_ms=500
     """
-    jobs = _jobs(paths, seed=seed, control=control, settings=settings)
+    how = [] if proxy == Backend.AUTO else ["--proxy", proxy]
+    how += [] if toxiproxy_url is None else ["--toxiproxy", toxiproxy_url]
+    jobs = _jobs(paths, seed=seed, control=control, settings=settings, how=how)
     console = Console(no_color=no_color or None, highlight=False)
     views = Views(console=console, quiet=quiet)
     with contextlib.ExitStack() as stack:
@@ -113,8 +115,13 @@ async def _until_done_or_told_to_stop(suite: Suite, jobs: Sequence[Job], console
     return bool(told)
 
 
-def _jobs(paths: tuple[Path, ...], *, seed: int | None, control: bool, settings: tuple[str, ...]) -> list[Job]:
-    """Read every file before anything is started; raises UsageError with the mistakes of all of them."""
+def _jobs(
+    paths: tuple[Path, ...], *, seed: int | None, control: bool, settings: tuple[str, ...], how: list[str]
+) -> list[Job]:
+    """Read every file before anything is started; raises UsageError with the mistakes of all of them.
+
+    ``how`` are the options that a replay needs besides.
+    """
     overrides = overrides_of(settings)
     loaded: list[tuple[Path, Experiment, Topology]] = []
     problems: list[Problem] = []
@@ -134,6 +141,7 @@ def _jobs(paths: tuple[Path, ...], *, seed: int | None, control: bool, settings:
             used = random.SystemRandom().randrange(1, 1_000_000)
         replay = ["chaos", "run", str(path), "--seed", str(used)]
         replay += [part for setting in settings for part in ("--set", setting)]
+        replay += how
         plan = make_plan(experiment, topology, used)
         jobs.append(
             Job(

@@ -66,6 +66,9 @@ async def _up(topology: Topology, *, seed: int, disabled: tuple[str, ...], backe
                 shown = ", ".join(f"{one.instance} http://{one.address}" for one in instances[:3])
                 more = f", and {len(instances) - 3} more" if len(instances) > 3 else ""
                 console.print(f"{client} -> {service}: {shown}{more}", soft_wrap=True)
+        console.print(
+            f"proxies, each named caller.callee: Toxiproxy's API at {environment.proxies.url}", soft_wrap=True
+        )
         console.print(f"\nready after {duration_s:.2f} s, behind {environment.backend_name}. Ctrl-C stops everything.")
         await stopping
     console.print("stopped")

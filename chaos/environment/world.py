@@ -285,6 +285,9 @@ class Environment:
     async def _open_proxy_server(self, shelter: Shelter) -> None:
         if self._toxiproxy_url is None:
             self._proxy_server = await ProxyServer.choose(self._backend, shelter=shelter, port=self._ports.free())
+            if self._backend is Backend.AUTO and self._proxy_server.counts_open_connections:
+                said = "no Toxiproxy here: the embedded proxy is used (chaos toxiproxy install brings the real one)"
+                self._emit(Note(t_s=self.t_s(), text=said))
             return
         self._proxy_server = ProxyServer.attach(self._toxiproxy_url, shelter=shelter)
         # It is asked now: nothing else is worth starting when it does not answer.

@@ -47,7 +47,7 @@ class SettingInfo:
 
 
 def setting(
-    help: str,  # noqa: A002 - the word of the contract and of `chaos faults`
+    help: str,  # noqa: A002 - the word that `chaos faults` uses
     default: Any = MISSING,
     *,
     least: float = 0,

@@ -1,6 +1,6 @@
 """The Play API: the application logic of a play. It asks Playback Apps, and makes the client's answer of that.
 
-    POST /play   {"title": ...}, behind a passport   -> the answer of the contract with the client (see README.md)
+    POST /play   {"title": ...}, behind a passport   -> the answer that clients know (see README.md)
 
 When Playback Apps does not answer, the last good answer for the same title, plan, country and network is given again.
 That is safe: whether a play is granted depends on nothing but (plan, country, title) (see `validation`), the first two
