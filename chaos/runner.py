@@ -334,6 +334,8 @@ class Run:
         for name, (start_s, end_s) in progress.phases.items():
             if end_s == start_s:  # cut off on the way
                 progress.phases[name] = (start_s, self._now_s())
+        order = [planned.name for planned in self._plan.faults]
+        receipts = sorted(progress.receipts, key=lambda receipt: order.index(receipt.fault))
         recovered = None
         if progress.healed_at_s is not None and forced is None:
             recovered = recovery_s(
@@ -351,7 +353,7 @@ class Run:
             disabled=self._disabled,
             phases=progress.phases,
             store=self._store,
-            receipts=progress.receipts,
+            receipts=receipts,
             recovery_s=recovered,
             guard=progress.guard,
             deaths=self._environment.deaths[self._deaths_before :],

