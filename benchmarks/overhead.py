@@ -6,7 +6,7 @@ import statistics
 
 from benchmarks.runs import chaos_run, table
 
-PHASES = {"warm_up": 1.0, "baseline": 3.0, "fault": 4.0, "recovery": 4.0}
+PHASES = {"warm_up": 1.0, "baseline": 3.0, "fault": 4.0, "recovery": 5.0}
 
 
 def main(rounds: int = 5) -> None:

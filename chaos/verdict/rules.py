@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -15,6 +16,9 @@ RATE_STANDARD_ERRORS = 2.0
 
 LONE_FAILURE_ATTEMPTS = 10
 """From this many attempts on, a single failure in a few seconds is an accident and not a relapse."""
+
+REFUSALS_STANDARD_ERRORS = 3.0
+"""By how many standard errors the refusals of a window may differ from the baseline's share of them by chance."""
 
 Span = tuple[float, float]
 """Start and end of a window, seconds of the run; the end does not belong to it."""
@@ -32,6 +36,8 @@ class Baseline:
     values: Mapping[str, float | None] = field(default_factory=dict)
     offered_per_s: float | None = None
     """Arrivals per second that the load scheduled; None when the load is not an open one."""
+    refused_share: Mapping[str, float] = field(default_factory=dict)
+    """For each kind of sample, which share of the arrivals was refused."""
 
     @classmethod
     def measure(cls, store: SampleStore, metrics: Mapping[str, Metric], span: Span | None) -> Baseline:
@@ -39,9 +45,11 @@ class Baseline:
         if span is None or span[1] <= span[0]:
             return cls()
         offered = store.offered(*span)
+        kinds = {metric.of for metric in metrics.values()}
         return cls(
             values={name: store.measure(metric, *span) for name, metric in metrics.items()},
             offered_per_s=offered / (span[1] - span[0]) if offered else None,
+            refused_share={kind: store.tally(kind, *span).refused / offered for kind in kinds} if offered else {},
         )
 
 
@@ -74,11 +82,22 @@ class RuleCheck:
         less sure still, so that the rates of two phases differ by several percent with nothing wrong. But the
         generator knows what it offered. A rate is therefore compared with the baseline's rate *for the load really
         offered*. 1.0 for a closed load: there, fewer attempts may be the system's own doing.
+
+        Whoever is refused, as it should be, starts nothing; chance decides how many of those come. Refusals are
+        taken off what was offered, in a window only so far as chance explains them by the baseline's share (a Poisson
+        count, three standard errors): a system that begins to refuse everybody does not get away with it.
         """
-        if self.metric.measure is not Measure.RATE or self.baseline.offered_per_s is None or span[1] <= span[0]:
+        before_per_s = self.baseline.offered_per_s
+        if self.metric.measure is not Measure.RATE or before_per_s is None or span[1] <= span[0]:
             return 1.0
         offered = self.store.offered(*span)
-        return 1.0 if offered is None else offered / (span[1] - span[0]) / self.baseline.offered_per_s
+        if offered is None:
+            return 1.0
+        share = self.baseline.refused_share.get(self.metric.of, 0.0)
+        expected = share * offered
+        explained = min(self.tally(span).refused, expected + REFUSALS_STANDARD_ERRORS * math.sqrt(expected))
+        before = before_per_s * (1.0 - share)
+        return (offered - explained) / (span[1] - span[0]) / before if before else 1.0
 
     def limit(self, span: Span) -> float | None:
         """Return the limit as a plain number; None when it needs a baseline that was not measured.

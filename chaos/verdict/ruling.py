@@ -146,7 +146,9 @@ def _figures(check: RuleCheck, span: Span, measured: float, limit: float) -> str
         return text
     before = figure(check.baseline.values.get(rule.metric), metric.unit)
     more = check.load_ratio(span) - 1.0
-    offered = f", with {abs(more) * 100:.0f} % {'more' if more > 0 else 'fewer'} arrivals" if abs(more) >= 0.005 else ""
+    offered = (
+        f", with {abs(more) * 100:.0f} % {'more' if more > 0 else 'fewer'} to be served" if abs(more) >= 0.005 else ""
+    )
     return f"{text} ({figure(rule.limit, Unit.PERCENT)} of the baseline's {before}{offered})"
 
 

@@ -82,6 +82,11 @@ class Tally:
         return self.good + self.failed
 
     @property
+    def refused(self) -> int:
+        """Refusals."""
+        return self.total - self.counted
+
+    @property
     def total(self) -> int:
         """All samples, refusals too."""
         return sum(self._counts)

@@ -9,6 +9,7 @@ import pytest
 from chaos.errors import Outcome
 from chaos.events import InstanceDied
 from chaos.experiment.model import PhaseName
+from chaos.samples import SampleOutcome
 from chaos.verdict.judge import judge
 from chaos.verdict.recovery import recovery_s
 from chaos.verdict.windows import SampleStore
@@ -243,6 +244,28 @@ def test_a_rate_is_compared_for_the_load_that_was_really_offered():
         store.add([sample(moment_s, kind="generator.lag", lag_s=0.0), sample(moment_s)])
     verdict = verdict_of(store, "sps >= 95% of baseline")
     assert verdict.outcome is HELD
-    assert "20 % fewer arrivals" in verdict.reasons[0]
+    assert "20 % fewer to be served" in verdict.reasons[0]
     assert verdict.steady_state[0].limit == pytest.approx(38.0, rel=0.01)
     assert verdict.steady_state[0].baseline == pytest.approx(50.0, rel=0.01)
+
+
+def _with_refusals(before: int, under_fault: int) -> SampleStore:
+    """Fifty arrivals a second; of each hundred so many are refused in the baseline, and in the fault phase."""
+    store = SampleStore(0.0)
+    for number in range(32 * 50):
+        moment_s = number / 50
+        refused = number % 100 < (before if moment_s < 12 else under_fault)
+        outcome = SampleOutcome.REFUSED if refused else SampleOutcome.OK
+        store.add([sample(moment_s, kind="generator.lag", lag_s=0.0), sample(moment_s, outcome=outcome)])
+    return store
+
+
+def test_a_rate_is_not_blamed_for_refusals_that_chance_explains():
+    """4 % were refused before, 8 % are now: 80 where 40 give or take 6 were expected is too many for chance alone."""
+    assert verdict_of(_with_refusals(4, 5), "sps >= 99% of baseline").outcome is HELD
+    verdict = verdict_of(_with_refusals(4, 8), "sps >= 99% of baseline")
+    assert verdict.outcome is VIOLATED
+
+
+def test_a_system_that_begins_to_refuse_everybody_does_not_get_away_with_it():
+    assert verdict_of(_with_refusals(4, 90), "sps >= 95% of baseline").outcome is VIOLATED
