@@ -159,6 +159,10 @@ class Suite:
                 cut_off = self._broken_off(job, Outcome.INTERRUPTED, ("interrupted before the first phase began",))
             self.verdicts.append((job, cut_off))
             raise
+        except Exception as mistake:
+            said = f"a mistake in chaos itself: {type(mistake).__name__}: {mistake}"
+            self.verdicts.append((job, self._broken_off(job, Outcome.ERROR, (said,))))
+            raise
         self.verdicts.append((job, verdict))
         return verdict
 

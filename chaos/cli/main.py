@@ -6,11 +6,12 @@ import importlib
 import os
 import signal
 import sys
+import traceback
 
 import click
 
 from chaos import __version__
-from chaos.errors import EXIT_USAGE, ChaosError
+from chaos.errors import EXIT_USAGE, ChaosError, Outcome
 
 _COMMANDS = {
     "run": "chaos.cli.run",
@@ -82,9 +83,6 @@ def main() -> None:
     except (click.exceptions.Abort, KeyboardInterrupt):
         click.echo("chaos: interrupted", err=True)
         code = 130
-    except click.UsageError as error:
-        error.show()
-        code = EXIT_USAGE
     except click.ClickException as error:
         error.show()
         code = EXIT_USAGE
@@ -97,4 +95,8 @@ def main() -> None:
         # The reader of our output went away (`chaos faults | head`): not an error, and nothing left to say.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except Exception:  # noqa: BLE001 - Python's own exit code for it would be 1, which means "violated"
+        traceback.print_exc()
+        click.echo("chaos: this is a mistake in chaos itself, and says nothing about your system", err=True)
+        code = Outcome.ERROR.exit_code
     sys.exit(code if isinstance(code, int) else 0)
