@@ -11,6 +11,8 @@ open schedule made by one dispatcher in each Locust process; Locust's number of 
 from __future__ import annotations
 
 import random
+import sys
+from pathlib import Path
 from typing import Any, assert_never
 from urllib.parse import urlsplit
 
@@ -29,6 +31,10 @@ from chaos.load.order import LoadOrder
 from chaos.load.station import Station, listen, order_for, part_of, run_or_die, when_settled
 from chaos.samples import SampleOutcome
 from chaos.topology.model import CalledInstance, InstanceConfig
+
+# The target's own code stands beside this folder; Locust may have been started from anywhere.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from targets.playback import client_protocol as client
 from targets.playback.client import ClientConfig, PlaybackClient, PlayOrder
 from targets.playback.seed_data import SeedData

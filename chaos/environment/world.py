@@ -272,7 +272,7 @@ class Environment:
             reserve=lambda port, purpose: self._ports.reserve(port, purpose=purpose),
         )
         self.launcher = await Launcher.open(
-            python_path=(Path.cwd(), self._topology.folder.absolute()),
+            python_path=_import_roots(self._topology),
             environment={host.RUN_VARIABLE: shelter.run},
             log=shelter.folder / "launcher.log",
         )
@@ -339,3 +339,16 @@ class Environment:
                 raise EnvironmentFailure(f"the target has no edge or instance {name!r}{suggest(name, known)}")
             ports.add(port)
         return ports
+
+
+def _import_roots(topology: Topology) -> tuple[Path, ...]:
+    """Return where the target's Python modules are looked for, so that a run may be started from any folder.
+
+    The current folder, the topology's, and for each package named in it the nearest folder above that has it.
+    """
+    roots = [Path.cwd(), topology.folder.absolute()]
+    named = [topology.preload, *(service.python for service in topology.services.values())]
+    for package in {name.split(".")[0].split(":")[0] for name in named if name}:
+        above = topology.folder.absolute().resolve().parents
+        roots += [root for root in above if (root / package).is_dir() or (root / f"{package}.py").is_file()][:1]
+    return tuple(dict.fromkeys(roots))
