@@ -70,17 +70,26 @@ def cli() -> None:
     """
 
 
-def _interrupt(_number: int, _frame: object) -> None:
-    raise KeyboardInterrupt
+class _ToldToStopError(BaseException):
+    """SIGINT or SIGTERM came before a run had handlers of its own.
+
+    Not KeyboardInterrupt: when that passes through an ``exec`` (the making of a dataclass, say), Python ends itself by
+    SIGINT in the end, although it was caught.
+    """
+
+
+def _stop(_number: int, _frame: object) -> None:
+    raise _ToldToStopError
 
 
 def main() -> None:
     """Run the command line; the process's exit code is the outcome's."""
     # `chaos run` puts handlers of its own in place; until then a polite end is an interruption, too.
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     try:
         code = cli.main(standalone_mode=False)
-    except (click.exceptions.Abort, KeyboardInterrupt):
+    except (click.exceptions.Abort, KeyboardInterrupt, _ToldToStopError):
         click.echo("chaos: interrupted", err=True)
         code = 130
     except click.ClickException as error:

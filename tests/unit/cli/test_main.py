@@ -13,11 +13,12 @@ from chaos.errors import EnvironmentFailure, Problem, UsageError
 
 
 @pytest.fixture
-def sigterm():
-    """Give back the handler that ``main`` puts in place."""
-    before = signal.getsignal(signal.SIGTERM)
+def handlers():
+    """Give back the handlers that ``main`` replaces."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +32,7 @@ def sigterm():
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
 )
-def test_each_kind_of_error_has_its_exit_code_and_says_what_is_wrong(sigterm, monkeypatch, capsys, error, code, said):
+def test_each_kind_of_error_has_its_exit_code_and_says_what_is_wrong(handlers, monkeypatch, capsys, error, code, said):
     def fails(**_: object) -> None:
         raise error
 
@@ -42,7 +43,7 @@ def test_each_kind_of_error_has_its_exit_code_and_says_what_is_wrong(sigterm, mo
     assert said in capsys.readouterr().err
 
 
-def test_a_run_that_is_told_its_outcome_ends_with_its_code(sigterm, monkeypatch):
+def test_a_run_that_is_told_its_outcome_ends_with_its_code(handlers, monkeypatch):
     monkeypatch.setattr(command_line.cli, "main", lambda **_: 4)
     with pytest.raises(SystemExit) as ended:
         command_line.main()
