@@ -34,7 +34,7 @@ from targets.playback.client_protocol import ClientEvent, Ended, Failed, Started
 pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).resolve().parents[2]
-BACKEND = Path(__file__).with_name("tiny_playback.py")
+BACKEND = "tests.e2e.tiny_playback"
 PLAYBACK = ROOT / "locustfiles" / "playback.py"
 SEED = 5
 RATE = 20.0
@@ -56,7 +56,7 @@ class Backend:
 @contextlib.asynccontextmanager
 async def backend() -> AsyncIterator[Backend]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, str(BACKEND), cwd=ROOT, stdout=asyncio.subprocess.PIPE
+        sys.executable, "-m", BACKEND, cwd=ROOT, stdout=asyncio.subprocess.PIPE
     )
     try:
         assert process.stdout is not None

@@ -1,6 +1,6 @@
 """A tiny playback backend for the load's own tests: one process that is ELB and OCAs, on ports it chooses.
 
-``tiny_playback.py [OCAS [CHUNKS]]``
+``python -m tests.e2e.tiny_playback [OCAS [CHUNKS]]``
 
 It prints one line of JSON, ``{"elb": port, "ocas": [ports]}``, and serves until its end. Every play is allowed, except
 that of titles whose number ends in 9, which are refused.
