@@ -91,7 +91,7 @@ def main() -> None:
         code = cli.main(standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt, _ToldToStopError):
         click.echo("chaos: interrupted", err=True)
-        code = 130
+        code = Outcome.INTERRUPTED.exit_code
     except click.ClickException as error:
         error.show()
         code = EXIT_USAGE

@@ -99,8 +99,8 @@ class ProxyServer:
         return cls(host=host, port=port, shelter=shelter, external=True)
 
     @property
-    def counts_open_connections(self) -> bool:
-        """Whether its traffic includes connections that are still open; the real one's does not."""
+    def embedded(self) -> bool:
+        """Whether it is the embedded server. Its traffic includes connections still open; the real one's does not."""
         return "embedded" in self.name
 
     @property

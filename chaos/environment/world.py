@@ -213,7 +213,7 @@ class Environment:
         )
         none = Traffic(connections=0, bytes=0)
         traffic = {edge: counted.get(edge, none) for edge in edges}
-        if self._proxy_server.counts_open_connections:
+        if self._proxy_server.embedded:
             return traffic
         return {
             edge: Traffic(connections=known.connections, bytes=known.bytes + still_open.get(ports[edge], 0))
@@ -285,7 +285,7 @@ class Environment:
     async def _open_proxy_server(self, shelter: Shelter) -> None:
         if self._toxiproxy_url is None:
             self._proxy_server = await ProxyServer.choose(self._backend, shelter=shelter, port=self._ports.free())
-            if self._backend is Backend.AUTO and self._proxy_server.counts_open_connections:
+            if self._backend is Backend.AUTO and self._proxy_server.embedded:
                 said = "no Toxiproxy here: the embedded proxy is used (chaos toxiproxy install brings the real one)"
                 self._emit(Note(t_s=self.t_s(), text=said))
             return

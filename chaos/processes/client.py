@@ -238,7 +238,7 @@ class Launcher:
                     if isinstance(born := message.get("pid"), int):
                         # Here and not in the caller, because the news of its end may be in the very next line.
                         message["process"] = self._processes[born] = ManagedProcess(self, born)
-                        if not wanted:
+                        if not wanted and not self._closing:  # once closed, the launcher kills all by itself
                             self._kill_unwanted(born)
                 if answered is not None and wanted:
                     answered.set_result(message)
