@@ -21,7 +21,7 @@ pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 RUNNER = """
-import asyncio, sys
+import asyncio, signal, sys
 from pathlib import Path
 from chaos.environment import Backend, Environment
 from chaos.faults.base import Stream, ToxicSpec
@@ -44,6 +44,8 @@ async def run(folder, url):
         print("ready", flush=True)
         await asyncio.sleep(600)
 
+# A shell that starts the tests in the background has SIGINT ignored, and that would be inherited down to here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 asyncio.run(run(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None))
 """
 
