@@ -20,7 +20,8 @@ cancelled              no                                  no
 ``Overloaded`` deserves its row. The replica is alive and says so at little cost, so its breaker has nothing to learn:
 opening it would turn "send me less" into "send me nothing", and push all of the load on the next one. It has done
 nothing, so another replica may well do it. Yet when all of them are overloaded second attempts only make it worse;
-therefore they count against the same budget, and a replica is never asked twice for one call. The pause that it
+therefore they count against the same budget, and a replica is never asked twice for one call. (``Retry``, which asks
+the same callee again, never does so after a refusal.) The pause that it
 asked for is a preference and no ban: where every replica pauses, the less busy one is asked all the same, for
 ``Retry-After`` is in whole seconds, and a bulkhead is often free again after milliseconds.
 """
@@ -28,48 +29,19 @@ asked for is a preference and no ban: where every replica pauses, the less busy 
 from __future__ import annotations
 
 from asyncio import get_running_loop
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Generic, TypeVar, cast
 
+from chaos.resilience.budget import RetryBudget
 from chaos.resilience.command import Command
 from chaos.resilience.deadline import Deadline, current_scope
 from chaos.resilience.errors import BadRequest, BulkheadFull, DeadlineSpent, Overloaded, ShortCircuited
+from chaos.resilience.hedge import Hedge
 from chaos.resilience.isolation import Isolation
-from chaos.resilience.settings import CommandSettings, ReplicaSettings
-from chaos.resilience.window import RollingWindow
+from chaos.resilience.settings import CommandSettings, DeadlineShare, ReplicaSettings
 
 A = TypeVar("A")
 T = TypeVar("T")
-
-
-class RetryBudget:
-    """How many second attempts there may be: a share of the first ones, plus a floor for quiet times.
-
-    Within ``window_s`` there may be ``floor_per_s * window_s + percent / 100 * first attempts``. No IO, no clock.
-    """
-
-    __slots__ = ("_floor", "_share", "_window")
-
-    def __init__(self, *, percent: float, floor_per_s: float, window_s: float) -> None:
-        self._share = percent / 100.0
-        self._floor = floor_per_s * window_s
-        self._window = RollingWindow(window_s, buckets=10)
-
-    def first_attempt(self, now_s: float) -> None:
-        """Count a call, which earns its share of a second attempt."""
-        self._window.succeeded(now_s)
-
-    def left(self, now_s: float) -> bool:
-        """Whether there may be a second attempt now."""
-        first, second = self._window.counts(now_s)
-        return second + 1 <= self._floor + self._share * first
-
-    def try_spend(self, now_s: float) -> bool:
-        """Take one second attempt out of the budget, if there is one left."""
-        if not self.left(now_s):
-            return False
-        self._window.failed(now_s)
-        return True
 
 
 class Replica(Generic[A]):
@@ -87,7 +59,8 @@ class Replicas(Generic[A]):
     """The replicas of one service, as one caller sees them.
 
     ``addresses`` are handed to the functions called, whatever they are; ``names`` are what snapshots show (the
-    addresses themselves unless given): ``play_api[play_api-2]``.
+    addresses themselves unless given): ``play_api[play_api-2]``. ``healthy`` is what else is known of an address, from
+    health checks for example: one that it calls unhealthy is left out, unless it says so of all that could be asked.
 
     Example: ``replicas = Replicas("play_api", addresses, isolation=isolation); await replicas.call(fetch)``.
     """
@@ -100,6 +73,7 @@ class Replicas(Generic[A]):
         isolation: Isolation,
         settings: ReplicaSettings | None = None,
         names: Sequence[str] | None = None,
+        healthy: Callable[[A], bool] | None = None,
     ) -> None:
         if not addresses:
             raise ValueError(f"{name}: there must be at least one replica")
@@ -113,11 +87,9 @@ class Replicas(Generic[A]):
         self._rng = isolation.rng
         self._bare = not switches.enabled
         self._attempts = settings.attempts if switches.failover else 1
-        self._budget = RetryBudget(
-            percent=settings.retry_percent,
-            floor_per_s=settings.retry_floor_per_s,
-            window_s=settings.retry_window_s,
-        )
+        self._budget = RetryBudget(settings.budget)
+        self._hedge = Hedge(settings.hedge) if settings.hedge is not None and switches.hedge else None
+        self._healthy = healthy
         self._turn = -1
         command_settings = CommandSettings(
             timeout_s=settings.attempt_timeout_s, max_concurrent=settings.max_concurrent, breaker=settings.breaker
@@ -136,7 +108,7 @@ class Replicas(Generic[A]):
             for address, shown in zip(addresses, names or [str(address) for address in addresses], strict=True)
         )
         for replica in self.replicas:
-            isolation.show(replica.command.snapshot)
+            isolation.show(replica.command)
 
     async def call(self, function: Callable[[A], Awaitable[T]]) -> T:
         """Return ``function(address)`` of one replica; on failure of another one.
@@ -162,21 +134,44 @@ class Replicas(Generic[A]):
             left -= 1
             try:
                 with self._share_of_deadline(now_s, untried, left):
-                    return cast("T", await replica.command(function))
+                    if self._hedge is None:
+                        return await self._attempt(replica, function)
+                    return await self._hedged(self._hedge, replica, untried, function)
             except (BadRequest, MemoryError):
                 raise
-            except Exception as error:
+            except Exception:
                 now_s = loop.time()
-                if isinstance(error, Overloaded):
-                    pause_s = min(error.retry_after_s, self._settings.overload_pause_max_s)
-                    replica.paused_until_s = now_s + pause_s
                 following = self._choose(untried, now_s) if left > 0 else None
                 if following is None or current_scope().at_s <= now_s or not self._budget.try_spend(now_s):
                     raise
                 replica = following
 
+    async def _attempt(self, replica: Replica[A], function: Callable[[A], Awaitable[T]]) -> T:
+        try:
+            return cast("T", await replica.command(function))
+        except Overloaded as refusal:
+            pause_s = min(refusal.retry_after_s, self._settings.overload_pause_max_s)
+            replica.paused_until_s = get_running_loop().time() + pause_s
+            raise
+
+    async def _hedged(
+        self, hedge: Hedge, first: Replica[A], untried: list[Replica[A]], function: Callable[[A], Awaitable[T]]
+    ) -> T:
+        """Do an attempt that a second replica may overtake; who is asked is taken out of ``untried``."""
+
+        def another() -> Callable[[], Coroutine[Any, Any, T]] | None:
+            second = self._choose(untried, get_running_loop().time())
+            if second is None:
+                return None
+            untried.remove(second)
+            return lambda: self._attempt(second, function)
+
+        return await hedge.race(lambda: self._attempt(first, function), another)
+
     def _share_of_deadline(self, now_s: float, untried: Sequence[Replica[A]], attempts_left: int) -> Deadline:
-        """Return the deadline of an attempt: it leaves as much time to each one that could still follow it."""
+        """Return the deadline of an attempt: with an even share it leaves as much time to each that could follow it."""
+        if self._settings.share is DeadlineShare.ALL:
+            return Deadline(current_scope().at_s)
         following = min(attempts_left, len(self._able(untried, now_s))) if self._budget.left(now_s) else 0
         return Deadline(now_s + (current_scope().at_s - now_s) / (1 + following))
 
@@ -184,8 +179,10 @@ class Replicas(Generic[A]):
         return [one for one in untried if one.command.breaker.admits(now_s) and not one.command.full]
 
     def _choose(self, untried: Sequence[Replica[A]], now_s: float) -> Replica[A] | None:
-        """Return the less busy of two random replicas that would take a call, those that do not pause first."""
+        """Return the less busy of two random replicas that would take a call: healthy ones that do not pause first."""
         able = self._able(untried, now_s)
+        if self._healthy is not None:
+            able = [one for one in able if self._healthy(one.address)] or able
         willing = [one for one in able if one.paused_until_s <= now_s] or able
         if len(willing) <= 1:
             return willing[0] if willing else None

@@ -16,10 +16,15 @@ from __future__ import annotations
 
 
 class IsolationError(Exception):
-    """Base of what the isolation layer itself raises. ``command`` is the name of the command that raised it."""
+    """Base of what the isolation layer itself raises; its first argument is the name of the command that raised it.
 
-    def __init__(self, command: str) -> None:
-        self.command = command
+    (It has no ``__init__``: while a dependency is down one of these is made for every call.)
+    """
+
+    @property
+    def command(self) -> str:
+        """The name of the command that raised it."""
+        return str(self.args[0])
 
 
 class Refusal(IsolationError):
@@ -36,9 +41,10 @@ class ShortCircuited(Refusal):
 class BulkheadFull(Refusal):
     """The command (or its fallback) already runs as often as it may at once."""
 
-    def __init__(self, command: str, limit: float) -> None:
-        super().__init__(command)
-        self.limit = limit
+    @property
+    def limit(self) -> float:
+        """How many there are."""
+        return float(self.args[1])
 
     def __str__(self) -> str:
         return f"{self.command}: not called, all {self.limit:g} of its permits are in use"

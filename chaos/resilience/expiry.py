@@ -20,18 +20,22 @@ import asyncio
 import math
 from collections import deque
 
+from chaos.resilience.breaker import Token
 from chaos.resilience.deadline import Scope
 
 
 class RunningCall(Scope):
     """A call that is to be cut off at ``at_s``. ``holder`` is the task to cancel; None once it ended or was cut off.
 
-    ``cancelling`` is how often the task had been asked to cancel when the call began.
+    ``cancelling`` is how often the task had been asked to cancel when the call began. ``token`` and ``begun_s`` are for
+    who settles it: the breaker's, and the moment in which it began.
     """
 
-    __slots__ = ("cancelling",)
+    __slots__ = ("begun_s", "cancelling", "token")
 
+    begun_s: float
     cancelling: int
+    token: Token
 
     @property
     def expired(self) -> bool:

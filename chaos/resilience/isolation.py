@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from chaos.resilience.breaker import Breaker
-from chaos.resilience.command import Command, Fallback
+from chaos.resilience.command import Command, Fallback, Guard
+from chaos.resilience.events import BreakerChanged, Listener
 from chaos.resilience.metrics import CommandSnapshot
 from chaos.resilience.settings import CommandSettings, Switches
 
@@ -39,7 +40,9 @@ class Isolation:
         self.enabled = enabled
         self._switches = dict(switches or {})
         self._names: set[str] = set()
-        self._shown: list[Callable[[], CommandSnapshot]] = []
+        self._shown: list[Command[..., Any]] = []
+        self._listeners: list[Listener] = []
+        self._told: set[tuple[int, int]] = set()
 
     @overload
     def command(
@@ -50,11 +53,17 @@ class Isolation:
         fallback: Fallback[P, T] | Sequence[Fallback[P, T]] = (),
         settings: CommandSettings | None = None,
         breaker: Breaker | None = None,
+        cache_key: Callable[P, Hashable] | None = None,
     ) -> Command[P, T]: ...
 
     @overload
     def command(
-        self, name: str, *, settings: CommandSettings | None = None, breaker: Breaker | None = None
+        self,
+        name: str,
+        *,
+        settings: CommandSettings | None = None,
+        breaker: Breaker | None = None,
+        cache_key: Callable[..., Hashable] | None = None,
     ) -> MakesCommand: ...
 
     @overload
@@ -66,6 +75,7 @@ class Isolation:
         | Sequence[Callable[Concatenate[Exception, P], Awaitable[T]]],
         settings: CommandSettings | None = None,
         breaker: Breaker | None = None,
+        cache_key: Callable[P, Hashable] | None = None,
     ) -> Callable[[Callable[P, Awaitable[T]]], Command[P, T]]: ...
 
     @overload
@@ -76,6 +86,7 @@ class Isolation:
         fallback: Callable[Concatenate[Exception, P], T] | Sequence[Callable[Concatenate[Exception, P], T]],
         settings: CommandSettings | None = None,
         breaker: Breaker | None = None,
+        cache_key: Callable[P, Hashable] | None = None,
     ) -> Callable[[Callable[P, Awaitable[T]]], Command[P, T]]: ...
 
     def command(
@@ -86,6 +97,7 @@ class Isolation:
         fallback: Callable[..., Any] | Sequence[Callable[..., Any]] = (),
         settings: CommandSettings | None = None,
         breaker: Breaker | None = None,
+        cache_key: Callable[..., Hashable] | None = None,
     ) -> Command[..., Any] | Callable[..., Command[..., Any]]:
         """Return ``run`` as a command; without ``run``, a decorator that makes one. See ``Command``.
 
@@ -101,12 +113,26 @@ class Isolation:
                 settings=settings,
                 rng=self.rng,
                 breaker=breaker,
+                cache_key=cache_key,
                 switches=self.switches_for(name),
             )
-            self.show(command.snapshot)
+            self.show(command)
             return command
 
         return make if run is None else make(run)
+
+    def guard(self, name: str, *, settings: CommandSettings | None = None) -> Callable[[], Guard]:
+        """Make a command for blocks of a coroutine; ``async with made(): ...`` isolates one. See ``Command.guard``."""
+        return self.command(name, _nothing, settings=settings).guard
+
+    def listen(self, listener: Listener) -> None:
+        """Have ``listener`` told of every call that ends and every breaker that changes, of commands made later too.
+
+        Each listener costs every call some microseconds.
+        """
+        self._listeners.append(listener)
+        for command in self._shown:
+            self._tell(command, listener)
 
     def switches_for(self, name: str) -> Switches:
         """Return which protections the command called ``name`` has."""
@@ -114,7 +140,7 @@ class Isolation:
 
     def snapshot(self) -> list[CommandSnapshot]:
         """Return the state and numbers of every command and replica, in the order in which they were made."""
-        return [shown() for shown in self._shown]
+        return [command.snapshot() for command in self._shown]
 
     def claim(self, name: str) -> None:
         """Take a name; ``ValueError`` when a command of this isolation has it."""
@@ -122,6 +148,23 @@ class Isolation:
             raise ValueError(f"there is a command called {name!r} already; give this one a name of its own")
         self._names.add(name)
 
-    def show(self, snapshot: Callable[[], CommandSnapshot]) -> None:
-        """Add something to the snapshots."""
-        self._shown.append(snapshot)
+    def show(self, command: Command[..., Any]) -> None:
+        """Add a command to the snapshots, and to what listeners are told of."""
+        self._shown.append(command)
+        for listener in self._listeners:
+            self._tell(command, listener)
+
+    def _tell(self, command: Command[..., Any], listener: Listener) -> None:
+        command.listen(listener)
+        breaker = command.breaker
+        if (id(breaker), id(listener)) not in self._told:  # commands may share a breaker
+            self._told.add((id(breaker), id(listener)))
+            breaker.listeners.append(
+                lambda breaker, before, after: listener(
+                    BreakerChanged(breaker=breaker.name, before=before, after=after)
+                )
+            )
+
+
+async def _nothing() -> None:
+    """Run of a command that is only used as a guard."""

@@ -61,7 +61,9 @@ def static(cause, outcome="ok", after_s=0.0):
     return "fallback"
 
 
-def make_command(run=None, *, fallback=(), breaker=BREAKER, shared=None, seed=7, switches=None, **settings):
+def make_command(
+    run=None, *, fallback=(), breaker=BREAKER, shared=None, seed=7, switches=None, cache_key=None, **settings
+):
     """A command with Hystrix's test settings (500 ms), where the test says nothing else."""
     settings = {"timeout_s": 0.5, "breaker": breaker, **settings}
     return Command(
@@ -71,6 +73,7 @@ def make_command(run=None, *, fallback=(), breaker=BREAKER, shared=None, seed=7,
         settings=CommandSettings(**settings),
         rng=random.Random(seed),
         breaker=shared,
+        cache_key=cache_key,
         switches=switches,
     )
 

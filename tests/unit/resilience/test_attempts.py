@@ -10,6 +10,7 @@ import pytest
 
 from chaos.resilience import (
     BreakerSettings,
+    BudgetSettings,
     Deadline,
     DeadlineExceeded,
     DeadlineSpent,
@@ -206,7 +207,7 @@ async def test_where_all_are_overloaded_they_are_asked_all_the_same():
 
 @virtual
 async def test_second_attempts_stop_when_the_budget_is_spent():
-    replicas, _ = make_replicas(retry_floor_per_s=0.5, retry_percent=20.0, retry_window_s=10.0)
+    replicas, _ = make_replicas(budget=BudgetSettings(floor_per_s=0.5, percent=20.0, window_s=10.0))
     servers = Servers(a=[Broken()], b=[Broken()])
     for _ in range(100):
         with pytest.raises(Broken):
@@ -215,7 +216,7 @@ async def test_second_attempts_stop_when_the_budget_is_spent():
 
 
 def test_the_budget_comes_back_as_the_window_rolls():
-    budget = RetryBudget(percent=20.0, floor_per_s=0.1, window_s=10.0)
+    budget = RetryBudget(BudgetSettings(percent=20.0, floor_per_s=0.1, window_s=10.0))
     assert [budget.try_spend(0.0) for _ in range(2)] == [True, False]
     for _ in range(5):
         budget.first_attempt(1.0)

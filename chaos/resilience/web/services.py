@@ -1,11 +1,6 @@
-"""The isolation layer's parts for aiohttp: deadlines in headers, breaker states over HTTP, a client that knows blame.
+"""Calls to other services with blame in the exceptions: ``ServiceClient`` over one ``ClientSession`` per process.
 
-For a server::
-
-    app = web.Application(middlewares=[deadline_middleware])
-    app.router.add_get("/isolation", isolation_handler(isolation))
-
-For its calls to other services (one ``ClientSession`` per process)::
+::
 
     client = ServiceClient(session, enabled=isolation.enabled)
     reply = await client.request("POST", "http://127.0.0.1:8000/rank", json={"title": "title-0042"})
@@ -33,18 +28,14 @@ header, no time limit of its own), for controls; the mapping of answers stays.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
-from aiohttp import web
 
 from chaos.resilience.deadline import DEADLINE_HEADER, Deadline
 from chaos.resilience.errors import BadRequest, DeadlineSpent, Overloaded
-from chaos.resilience.isolation import Isolation
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 RETRY_AFTER_DEFAULT_S = 1.0
 """The pause taken for an overloaded service that names none, or none that is a number of seconds."""
@@ -163,52 +154,6 @@ class ServiceClient:
                 raise aiohttp.ClientPayloadError(f"{response.url}: the answer is over {self._body_bytes_max} bytes")
             chunks.append(chunk)
         return b"".join(chunks)
-
-
-@web.middleware
-async def deadline_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Give a request's handler the deadline that its caller sent along.
-
-    504 at once when it has passed already (the caller no longer waits), 400 when the header is no number.
-    """
-    value = request.headers.get(DEADLINE_HEADER)
-    if value is None:
-        return await handler(request)
-    try:
-        deadline = Deadline.from_header(value)
-    except ValueError as error:
-        return web.json_response({"error": str(error)}, status=400)
-    if deadline.spent:
-        return web.json_response({"error": "the deadline had passed when the request arrived"}, status=504)
-    with deadline:
-        return await handler(request)
-
-
-def isolation_handler(isolation: Isolation) -> Handler:
-    """Return a handler that answers with the state of every command: a JSON list of objects.
-
-    Their keys are ``command``, ``state``, ``calls``, ``errors``, ``fallbacks`` and the other numbers of a snapshot.
-    """
-
-    async def handle(request: web.Request) -> web.StreamResponse:  # noqa: ARG001 - aiohttp's signature
-        return web.json_response(
-            [
-                {
-                    "command": one.command,
-                    "state": one.state,
-                    "calls": one.calls,
-                    "errors": one.errors,
-                    "fallbacks": one.fallbacks,
-                    "short_circuited": one.short_circuited,
-                    "rejected": one.rejected,
-                    "timeouts": one.timeouts,
-                    "in_flight": one.in_flight,
-                }
-                for one in isolation.snapshot()
-            ]
-        )
-
-    return handle
 
 
 def _checked(url: str, reply: Reply) -> Reply:
