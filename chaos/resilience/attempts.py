@@ -110,8 +110,11 @@ class Replicas(Generic[A]):
         for replica in self.replicas:
             isolation.show(replica.command)
 
-    async def call(self, function: Callable[[A], Awaitable[T]]) -> T:
+    async def call(self, function: Callable[[A], Awaitable[T]], *, attempts: int | None = None) -> T:
         """Return ``function(address)`` of one replica; on failure of another one.
+
+        ``attempts`` allows fewer than the settings do: 1 for a call that must not be made twice, which is not hedged
+        either.
 
         Raises what the last attempt raised; ``ShortCircuited`` when every replica's breaker refused,
         ``BulkheadFull`` when the others had no room, ``DeadlineSpent`` when there was no time to begin.
@@ -124,7 +127,8 @@ class Replicas(Generic[A]):
         self._budget.first_attempt(now_s)
         if current_scope().at_s <= now_s:
             raise DeadlineSpent(self.name)
-        left = self._attempts
+        left = self._attempts if attempts is None else min(attempts, self._attempts)
+        hedge = self._hedge if attempts != 1 else None
         untried = list(self.replicas)
         replica = self._choose(untried, now_s)
         if replica is None:
@@ -134,9 +138,9 @@ class Replicas(Generic[A]):
             left -= 1
             try:
                 with self._share_of_deadline(now_s, untried, left):
-                    if self._hedge is None:
+                    if hedge is None:
                         return await self._attempt(replica, function)
-                    return await self._hedged(self._hedge, replica, untried, function)
+                    return await self._hedged(hedge, replica, untried, function)
             except (BadRequest, MemoryError):
                 raise
             except Exception:

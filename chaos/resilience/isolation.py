@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from chaos.resilience.breaker import Breaker
-from chaos.resilience.command import Command, Fallback, Guard
+from chaos.resilience.command import Command, Fallback
 from chaos.resilience.events import BreakerChanged, Listener
+from chaos.resilience.guard import Guard
 from chaos.resilience.metrics import CommandSnapshot
 from chaos.resilience.settings import CommandSettings, Switches
 

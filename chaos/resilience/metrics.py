@@ -96,8 +96,10 @@ class Meter:
         """Begin a new step; ``peak`` is the most calls that ran at once in the one before."""
         step_s = ROLLING_S / _STEPS
         begun_s = now_s // step_s * step_s
-        self._marks.append((begun_s, self.counts.copy()))
-        self._peaks.append((begun_s, peak))
+        # What was counted belongs to the step that ended then, however many without any call there were since.
+        ended_s = max(self.next_step_s, begun_s - ROLLING_S - step_s)
+        self._marks.append((ended_s, self.counts.copy()))
+        self._peaks.append((ended_s, peak))
         self.next_step_s = begun_s + step_s
 
     def rolling(self, now_s: float) -> Counts:

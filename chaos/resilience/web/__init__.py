@@ -2,14 +2,23 @@
 
 For a server::
 
-    app = web.Application(middlewares=[deadline_middleware])
+    app = web.Application(middlewares=[blame_middleware(), deadline_middleware, request_context_middleware])
     app.router.add_get("/isolation", isolation_handler(isolation))
 
-For its calls to other services: ``ServiceClient``, which reads whole answers and says whose fault a bad one is.
+For its calls to other services: ``isolate`` around every request of a ``ClientSession``; or ``ServiceClient``, which
+reads whole answers and says whose fault a bad one is. Load shedding, the Hystrix stream and Prometheus' metrics are in
+``chaos.resilience.web.shedding``, ``.stream`` and ``.prometheus``.
 """
 
-from chaos.resilience.web.server import Handler, deadline_middleware, isolation_handler
+from chaos.resilience.web.server import (
+    Handler,
+    blame_middleware,
+    deadline_middleware,
+    isolation_handler,
+    request_context_middleware,
+)
 from chaos.resilience.web.services import Rejected, Reply, ServiceClient, ServiceFailed
+from chaos.resilience.web.session import isolate
 
 __all__ = [
     "Handler",
@@ -17,6 +26,9 @@ __all__ = [
     "Reply",
     "ServiceClient",
     "ServiceFailed",
+    "blame_middleware",
     "deadline_middleware",
+    "isolate",
     "isolation_handler",
+    "request_context_middleware",
 ]

@@ -1,16 +1,26 @@
-"""The server's side in aiohttp: the caller's deadline kept, and the states of the commands shown."""
+"""The server's side in aiohttp: the caller's deadline, a context for each request, whose fault a failure is, states."""
 
 from __future__ import annotations
 
+import asyncio
+import math
 from collections.abc import Awaitable, Callable
 
+import aiohttp
 from aiohttp import web
 
 from chaos.resilience.deadline import DEADLINE_HEADER, Deadline
+from chaos.resilience.errors import BulkheadFull, DeadlineSpent, IsolationError, Overloaded
 from chaos.resilience.isolation import Isolation
+from chaos.resilience.metrics import CommandSnapshot
+from chaos.resilience.request import RequestContext
+from chaos.resilience.web.services import ServiceFailed
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 """What answers a request."""
+
+RETRY_AFTER_S = 1
+"""What a refusal asks its caller to wait, in seconds; the header knows whole ones only."""
 
 
 @web.middleware
@@ -32,6 +42,50 @@ async def deadline_middleware(request: web.Request, handler: Handler) -> web.Str
         return await handler(request)
 
 
+@web.middleware
+async def request_context_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give each request a ``RequestContext``: within it, equal calls of commands with a ``cache_key`` are one call."""
+    with RequestContext():
+        return await handler(request)
+
+
+def blame_middleware(
+    *failures: type[Exception],
+) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+    """Return a middleware that turns what an isolated call raised into a status that says whom to blame.
+
+    ======  ======================================================================================
+    status  raised
+    ======  ======================================================================================
+    503     ``Overloaded``, ``BulkheadFull``: too much to do, nothing was done; with Retry-After
+    504     ``DeadlineSpent``: the caller's time was over before it could be begun
+    502     the rest of ``IsolationError``, ``ServiceFailed``, aiohttp's ``ClientError``, timeouts, ``OSError`` and
+            ``failures``: a service behind this one failed
+    ======  ======================================================================================
+    """
+    behind_us: tuple[type[Exception], ...] = (
+        *failures,
+        ServiceFailed,
+        IsolationError,
+        aiohttp.ClientError,
+        asyncio.TimeoutError,
+        OSError,
+    )
+
+    @web.middleware
+    async def blame(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except (Overloaded, BulkheadFull) as refusal:
+            return web.json_response({"error": str(refusal)}, status=503, headers={"Retry-After": str(RETRY_AFTER_S)})
+        except DeadlineSpent as refusal:
+            return web.json_response({"error": str(refusal)}, status=504)
+        except behind_us as failure:
+            return web.json_response({"error": f"{type(failure).__name__}: {failure}"}, status=502)
+
+    return blame
+
+
 def isolation_handler(isolation: Isolation) -> Handler:
     """Return a handler that answers with the state of every command: a JSON list of objects.
 
@@ -39,21 +93,26 @@ def isolation_handler(isolation: Isolation) -> Handler:
     """
 
     async def handle(request: web.Request) -> web.StreamResponse:  # noqa: ARG001 - aiohttp's signature
-        return web.json_response(
-            [
-                {
-                    "command": one.command,
-                    "state": one.state,
-                    "calls": one.calls,
-                    "errors": one.errors,
-                    "fallbacks": one.fallbacks,
-                    "short_circuited": one.short_circuited,
-                    "rejected": one.rejected,
-                    "timeouts": one.timeouts,
-                    "in_flight": one.in_flight,
-                }
-                for one in isolation.snapshot()
-            ]
-        )
+        return web.json_response([_shown(one) for one in isolation.snapshot()])
 
     return handle
+
+
+def _shown(one: CommandSnapshot) -> dict[str, object]:
+    return {
+        "command": one.command,
+        "state": one.state,
+        "calls": one.calls,
+        "errors": one.errors,
+        "fallbacks": one.fallbacks,
+        "short_circuited": one.short_circuited,
+        "rejected": one.rejected,
+        "timeouts": one.timeouts,
+        "from_cache": one.counts.from_cache,
+        "in_flight": one.in_flight,
+        "waiting": one.waiting,
+        "limit": None if one.limit == math.inf else one.limit,
+        "peak_in_flight": one.peak_in_flight,
+        "latency_p50_ms": round(one.latency.quantiles_s[0.5] * 1000, 3),
+        "latency_p99_ms": round(one.latency.quantiles_s[0.99] * 1000, 3),
+    }

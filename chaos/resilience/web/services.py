@@ -21,8 +21,8 @@ the service answered                  raised
 (nothing in time)                     ``TimeoutError``; inside a command, the command's ``DeadlineExceeded``
 ====================================  =====================================================================
 
-It sends the current deadline as a header and waits no longer than it. ``enabled=False`` leaves the deadline alone (no
-header, no time limit of its own), for controls; the mapping of answers stays.
+It sends the current deadline and priority as headers and waits no longer than it. ``enabled=False`` leaves
+the deadline alone (no header, no time limit of its own), for controls; the mapping of answers stays.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ import aiohttp
 
 from chaos.resilience.deadline import DEADLINE_HEADER, Deadline
 from chaos.resilience.errors import BadRequest, DeadlineSpent, Overloaded
+from chaos.resilience.shedding import PRIORITY_HEADER, Priority, current_priority
 
 RETRY_AFTER_DEFAULT_S = 1.0
 """The pause taken for an overloaded service that names none, or none that is a number of seconds."""
@@ -114,6 +115,8 @@ class ServiceClient:
         ``DeadlineSpent`` when the current deadline has passed before anything was sent.
         """
         sent = dict(headers or {})
+        if (priority := current_priority()) is not Priority.NORMAL:
+            sent[PRIORITY_HEADER] = priority.to_header()
         limit_s: float | None = None
         if self._enabled:
             limit_s = self._timeout_s
@@ -162,13 +165,13 @@ def _checked(url: str, reply: Reply) -> Reply:
         return reply
     retry_after = reply.headers.get("Retry-After")
     if reply.status == 429 or (reply.status == 503 and retry_after is not None):
-        raise Overloaded(url, retry_after_s=_seconds(retry_after))
+        raise Overloaded(url, retry_after_s=retry_after_s(retry_after))
     if reply.status < 500:
         raise Rejected(url, reply)
     raise ServiceFailed(url, reply)
 
 
-def _seconds(retry_after: str | None) -> float:
+def retry_after_s(value: str | None) -> float:
     """Return the seconds that a ``Retry-After`` asks for. A date is not understood and means the default."""
-    text = (retry_after or "").strip()
+    text = (value or "").strip()
     return float(text) if text.isascii() and text.isdigit() and len(text) <= 9 else RETRY_AFTER_DEFAULT_S

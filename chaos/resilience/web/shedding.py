@@ -1,0 +1,75 @@
+"""Load shedding for aiohttp: a middleware around a ``Shedder``, and the priority that travels along with a request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
+
+from aiohttp import web
+
+from chaos.resilience.deadline import Deadline
+from chaos.resilience.shedding import PRIORITY_HEADER, Priority, Shedder, set_priority
+from chaos.resilience.web.server import Handler
+
+EXEMPT = ("/healthz", "/isolation", "/hystrix.stream", "/metrics")
+"""Paths that are never turned away: who asks how the server is must get an answer when it is busy."""
+
+
+def shedding_middleware(
+    shedder: Shedder,
+    *,
+    priority: Callable[[web.Request], Priority] | None = None,
+    exempt: Collection[str] = EXEMPT,
+) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+    """Return a middleware that answers 503 with ``Retry-After`` for what the shedder turns away.
+
+    It comes after ``deadline_middleware``, whose deadline it reads. ``priority`` says how important a request is;
+    without it, the request's header says so. The header is believed, so at the edge of a system pass a function.
+    """
+
+    @web.middleware
+    async def shed(request: web.Request, handler: Handler) -> web.StreamResponse:
+        said = request.headers.get(PRIORITY_HEADER)
+        importance = Priority.from_header(said) if priority is None else priority(request)
+        set_priority(importance)
+        if request.path in exempt:
+            return await handler(request)
+        loop = asyncio.get_running_loop()
+        begun_s = loop.time()
+        deadline = Deadline.current()
+        route = _route(request)
+        refused = shedder.admit(
+            begun_s,
+            route=route,
+            priority=importance,
+            remaining_s=None if deadline is None else deadline.remaining_s(),
+        )
+        if refused is not None:
+            return web.json_response(
+                {"error": f"this request was turned away: {refused.reason}", "reason": refused.reason},
+                status=503,
+                headers={"Retry-After": str(refused.retry_after_s)},
+            )
+        duration_s: float | None = None
+        failed = True
+        try:
+            response = await handler(request)
+            failed = response.status >= 500
+            duration_s = loop.time() - begun_s
+        except web.HTTPException as answer:
+            failed = answer.status >= 500
+            duration_s = loop.time() - begun_s
+            raise
+        except Exception:
+            duration_s = loop.time() - begun_s
+            raise
+        finally:
+            shedder.ended(loop.time(), route=route, duration_s=duration_s, failed=failed)
+        return response
+
+    return shed
+
+
+def _route(request: web.Request) -> str:
+    resource = request.match_info.route.resource
+    return "(none)" if resource is None else f"{request.method} {resource.canonical}"
