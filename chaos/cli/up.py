@@ -30,7 +30,7 @@ def up(target: Path, seed: int, disable: tuple[str, ...], proxy: str) -> None:
       chaos up targets/playback --disable isolation
     """
     topology = load_topology(target)
-    unknown = sorted(set(disable) - set(topology.protections))
+    unknown = sorted(name for name in set(disable) if not topology.protects_by(name))
     if unknown:
         raise click.UsageError(
             f"--disable {unknown[0]}: {topology.name} has no such protection; it has: {', '.join(topology.protections)}"

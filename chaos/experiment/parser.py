@@ -299,5 +299,5 @@ def _disable(section: Section) -> tuple[str, ...] | None:
 def _check_control(section: Section, topology: Topology) -> None:
     control = section.get(t.CONTROL)
     for name in _disable(section) or ():
-        if control is not None and name not in topology.protections:
+        if control is not None and not topology.protects_by(name):
             control.report(t.DISABLE, one_of(name, tuple(topology.protections), noun="protection of the target"))

@@ -29,20 +29,27 @@ class Isolation:
 
     ``rng`` is the source of every random choice below (jitter, the choice of replicas). ``enabled=False`` makes every
     command a bare call: no deadline, bulkhead, breaker, fallback or failover. ``switches`` does the same in parts, for
-    the commands named; the name of a ``Replicas`` stands for all its replicas.
+    the commands named; the name of a ``Replicas`` stands for all its replicas. ``default_switches`` are those of all
+    others.
 
     Example: ``isolation = Isolation(rng=random.Random(seed)); rank = isolation.command("rank", fetch_rank)``.
     """
 
     def __init__(
-        self, *, rng: random.Random, enabled: bool = True, switches: Mapping[str, Switches] | None = None
+        self,
+        *,
+        rng: random.Random,
+        enabled: bool = True,
+        switches: Mapping[str, Switches] | None = None,
+        default_switches: Switches | None = None,
     ) -> None:
         self.rng = rng
         self.enabled = enabled
         self._switches = dict(switches or {})
+        self._default_switches = default_switches or Switches()
         self._names: set[str] = set()
         self._shown: list[Command[..., Any]] = []
-        self._listeners: list[Listener] = []
+        self._listeners: list[tuple[Listener, bool]] = []
         self._told: set[tuple[int, int]] = set()
 
     @overload
@@ -126,18 +133,18 @@ class Isolation:
         """Make a command for blocks of a coroutine; ``async with made(): ...`` isolates one. See ``Command.guard``."""
         return self.command(name, _nothing, settings=settings).guard
 
-    def listen(self, listener: Listener) -> None:
-        """Have ``listener`` told of every call that ends and every breaker that changes, of commands made later too.
+    def listen(self, listener: Listener, *, calls: bool = True) -> None:
+        """Have ``listener`` told of every breaker that changes and, with ``calls``, every call that ends.
 
-        Each listener costs every call some microseconds.
+        Commands made later are included. Hearing of calls costs each of them some microseconds; of breakers, nothing.
         """
-        self._listeners.append(listener)
+        self._listeners.append((listener, calls))
         for command in self._shown:
-            self._tell(command, listener)
+            self._tell(command, listener, calls=calls)
 
     def switches_for(self, name: str) -> Switches:
         """Return which protections the command called ``name`` has."""
-        return self._switches.get(name, Switches()) if self.enabled else Switches(enabled=False)
+        return self._switches.get(name, self._default_switches) if self.enabled else Switches(enabled=False)
 
     def snapshot(self) -> list[CommandSnapshot]:
         """Return the state and numbers of every command and replica, in the order in which they were made."""
@@ -152,11 +159,12 @@ class Isolation:
     def show(self, command: Command[..., Any]) -> None:
         """Add a command to the snapshots, and to what listeners are told of."""
         self._shown.append(command)
-        for listener in self._listeners:
-            self._tell(command, listener)
+        for listener, calls in self._listeners:
+            self._tell(command, listener, calls=calls)
 
-    def _tell(self, command: Command[..., Any], listener: Listener) -> None:
-        command.listen(listener)
+    def _tell(self, command: Command[..., Any], listener: Listener, *, calls: bool) -> None:
+        if calls:
+            command.listen(listener)
         breaker = command.breaker
         if (id(breaker), id(listener)) not in self._told:  # commands may share a breaker
             self._told.add((id(breaker), id(listener)))

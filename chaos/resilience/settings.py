@@ -6,7 +6,7 @@ Every mistake is a ``ValueError`` that names the setting, what it was and what i
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -274,6 +274,15 @@ class Switches:
     hedge: bool = True
     fallback: bool = True
     failover: bool = True
+
+    @classmethod
+    def without(cls, *protections: str) -> Switches:
+        """Return all protections but those named; ``ValueError`` for a name that is none of the fields."""
+        known = [one.name for one in fields(cls)]
+        for name in protections:
+            if name not in known:
+                raise ValueError(f"{name!r} is no protection of a command; there are {', '.join(known)}")
+        return cls(**dict.fromkeys(protections, False))
 
 
 def _positive(name: str, value: float) -> None:

@@ -136,6 +136,13 @@ class Topology:
         """The folder of the topology file."""
         return self.file.parent
 
+    def protects_by(self, name: str) -> bool:
+        """Whether ``name`` can be switched off: one of ``protections``, or a part of one, as in ``fallbacks@rank``.
+
+        What stands after the ``@`` is for the target to understand.
+        """
+        return name.partition("@")[0] in self.protections
+
     def instances(self) -> tuple[Instance, ...]:
         """Return every instance, in the order of the file."""
         return tuple(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 from redis.asyncio import Redis
@@ -18,7 +19,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from chaos.resilience import BreakerSettings, CommandSettings
+from chaos.resilience import BreakerSettings, Collapser, CommandSettings
 from chaos.topology.model import CalledInstance
 from targets.playback.service import Context
 from targets.playback.transport import FAILURES, CallFailed
@@ -27,6 +28,9 @@ TTL_S = 60.0
 WRITE_EVERY_S = 0.2
 _WRITES_WAITING_MAX = 1_000
 _WRITES_AT_ONCE = 100
+_READS_AT_ONCE = 2
+"""A play reads a subscriber and a title: with both asked for there is nothing more to wait for."""
+
 _CONNECTIONS_MAX = 64
 _SOCKET_TIMEOUT_S = 0.5
 
@@ -77,6 +81,14 @@ class Zone:
         await self._redis.aclose()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cached:
+    """What the cache has for a key, None for nothing, and the names of the commands that failed on the way."""
+
+    value: bytes | None
+    degraded: tuple[str, ...]
+
+
 class Cache:
     """Both zones, the near one first: the one with this instance's own label ``zone``."""
 
@@ -87,13 +99,13 @@ class Cache:
         self._zones = [_IsolatedZone(Zone(called, ttl_s=ttl_s), context) for called in near_first]
         for one in self._zones:
             context.repeat(one.write_waiting, period_s=WRITE_EVERY_S)
+        self.read: Collapser[str, Cached] = Collapser("cache.read", self._read, batch_max=_READS_AT_ONCE)
+        """``await cache.read(key)``: reads of one request go to the zones together."""
 
-    async def read(self, keys: Sequence[str], degraded: list[str]) -> dict[str, bytes]:
-        """Return what the zones hold of ``keys``; the names of commands that failed are added to ``degraded``.
-
-        Raises CallFailed when a zone fails and isolation is off.
-        """
+    async def _read(self, keys: Sequence[str]) -> list[Cached]:
+        """Return what the zones hold of ``keys``. Raises CallFailed when a zone fails and isolation is off."""
         found: dict[str, bytes] = {}
+        degraded: list[str] = []
         without: list[tuple[_IsolatedZone, list[str]]] = []
         for zone in self._zones:
             missing = [key for key in keys if key not in found]
@@ -107,7 +119,7 @@ class Cache:
             found.update(values)
         for zone, absent in without:
             zone.write_later([(key, found[key]) for key in absent if key in found])
-        return found
+        return [Cached(value=found.get(key), degraded=tuple(degraded)) for key in keys]
 
     def write_later(self, entries: Sequence[tuple[str, bytes]]) -> None:
         """Have ``entries`` written to every zone soon."""
@@ -127,7 +139,8 @@ class _IsolatedZone:
         self.read = context.isolation.command(
             f"cache.{zone.name}.read", zone.read, fallback=_nothing, settings=_READ_SETTINGS
         )
-        self._write = context.isolation.command(f"cache.{zone.name}.write", zone.write, settings=_WRITE_SETTINGS)
+        self._zone = zone
+        self._writing = context.isolation.guard(f"cache.{zone.name}.write", settings=_WRITE_SETTINGS)
         self._waiting: deque[tuple[str, bytes]] = deque(maxlen=_WRITES_WAITING_MAX)
         self.close = zone.close
 
@@ -140,7 +153,8 @@ class _IsolatedZone:
         entries = [self._waiting.popleft() for _ in range(min(_WRITES_AT_ONCE, len(self._waiting)))]
         if entries:
             with contextlib.suppress(*FAILURES):
-                await self._write(entries)
+                async with self._writing():
+                    await self._zone.write(entries)
         return True
 
 

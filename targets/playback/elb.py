@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import asyncio
 
+import aiohttp
 from aiohttp import web
 
-from chaos.resilience import BreakerSettings, CommandSettings, Overloaded, ReplicaSettings
-from chaos.resilience.web import Rejected, Reply, ServiceClient
+from chaos.resilience import BreakerSettings, CommandSettings, DeadlineShare, IsolationError, ReplicaSettings
+from chaos.resilience.shedding import Priority
+from chaos.resilience.web import Rejected, Reply, isolate
 from targets.playback.service import Context, application, unavailable
-from targets.playback.transport import FAILURES, first_to_answer
+from targets.playback.transport import FAILURES, new_session
 
 CHECK_EVERY_S = 0.5
 MISSED_MAX = 1
@@ -26,41 +28,46 @@ MISSED_MAX = 1
 
 _FORWARDED_FOR = "X-Forwarded-For"
 _PASSED_ON = ("Authorization", "Content-Type")
-_REPLICA_SETTINGS = ReplicaSettings(attempts=2, attempt_timeout_s=0.9, breaker=BreakerSettings(open_s=1.0))
+_REPLICA_SETTINGS = ReplicaSettings(
+    attempts=2,
+    attempt_timeout_s=0.9,
+    share=DeadlineShare.ALL,
+    breaker=BreakerSettings(open_s=1.0, open_growth=1.5, open_max_s=3.0),
+)
 _CHECK_SETTINGS = CommandSettings(timeout_s=0.4, max_concurrent=2, breaker=BreakerSettings(open_s=CHECK_EVERY_S))
 
 
 class HealthChecks:
     """Which gateways have missed their health checks."""
 
-    def __init__(self, context: Context, http: ServiceClient) -> None:
-        self._http = http
+    def __init__(self, context: Context) -> None:
         self._missed = dict.fromkeys(context.addresses("gateway"), 0)
-        self._checks = {
-            called.address: context.isolation.command(f"{called.instance}.check", self._check, settings=_CHECK_SETTINGS)
-            for called in context.config.calls["gateway"]
-        }
+        names = {called.address: f"{called.instance}.check" for called in context.config.calls["gateway"]}
+        self._session = new_session(
+            isolate(
+                context.isolation,
+                by=lambda request: names[f"{request.url.host}:{request.url.port}"],
+                settings=_CHECK_SETTINGS,
+            )
+        )
+        self.close = self._session.close
 
     async def step(self) -> bool:
         """Check all gateways once."""
-        await asyncio.gather(*map(self._note, self._missed))
+        await asyncio.gather(*map(self._check, self._missed))
         return True
 
-    def admit(self, address: str) -> None:
-        """Raise Overloaded when this gateway is to be left out for now: no evidence, but another one is to be asked."""
-        if self._missed[address] > MISSED_MAX and not all(missed > MISSED_MAX for missed in self._missed.values()):
-            raise Overloaded(f"gateway[{address}]", retry_after_s=CHECK_EVERY_S)
-
-    async def _note(self, address: str) -> None:
-        try:
-            await self._checks[address](address)
-        except (*FAILURES, Rejected):
-            self._missed[address] += 1
-        else:
-            self._missed[address] = 0
+    def healthy(self, address: str) -> bool:
+        """Whether a gateway is not to be left out for now."""
+        return self._missed[address] <= MISSED_MAX
 
     async def _check(self, address: str) -> None:
-        await self._http.get(f"http://{address}/healthz")
+        try:
+            async with self._session.get(f"http://{address}/healthz") as response:
+                good = response.status < 400
+        except (IsolationError, aiohttp.ClientError, TimeoutError, OSError):
+            good = False
+        self._missed[address] = 0 if good else self._missed[address] + 1
 
 
 class LoadBalancer:
@@ -68,11 +75,12 @@ class LoadBalancer:
 
     def __init__(self, context: Context) -> None:
         self._http = context.http
-        self._gateways = context.replicas("gateway", _REPLICA_SETTINGS)
-        self._checks: HealthChecks | None = None
+        self.checks: HealthChecks | None = None
         if context.isolation.enabled:
-            self._checks = HealthChecks(context, context.http)
-            context.repeat(self._checks.step, period_s=CHECK_EVERY_S)
+            self.checks = HealthChecks(context)
+            context.repeat(self.checks.step, period_s=CHECK_EVERY_S)
+        healthy = None if self.checks is None else self.checks.healthy
+        self._gateways = context.replicas("gateway", _REPLICA_SETTINGS, healthy=healthy)
 
     async def handle(self, request: web.Request) -> web.Response:
         """Pass any request on."""
@@ -82,13 +90,11 @@ class LoadBalancer:
         headers[_FORWARDED_FOR] = ", ".join([*forwarded, request.remote or "unknown"])
 
         async def ask(address: str) -> Reply:
-            if self._checks is not None:
-                self._checks.admit(address)
             url = f"http://{address}{request.raw_path}"
             return await self._http.request(request.method, url, data=body or None, headers=headers)
 
         try:
-            reply = await first_to_answer(self._gateways, ask)
+            reply = await self._gateways.call(ask)
         except Rejected as answer:
             return web.Response(status=answer.status, body=answer.body, content_type="application/json")
         except FAILURES as failure:
@@ -96,8 +102,20 @@ class LoadBalancer:
         return web.Response(status=reply.status, body=reply.body, content_type="application/json")
 
 
+def priority(request: web.Request) -> Priority:
+    """Return how important a request from outside is: the edge does not believe headers. Plays come first."""
+    return Priority.CRITICAL if request.path == "/play" else Priority.LOW
+
+
 def build(context: Context) -> web.Application:
     """Return the load balancer's application."""
-    app = application(context)
-    app.router.add_route("*", "/{path:.*}", LoadBalancer(context).handle)
+    balancer = LoadBalancer(context)
+    app = application(context, priority=priority)
+
+    async def close(_: web.Application) -> None:
+        if balancer.checks is not None:
+            await balancer.checks.close()
+
+    app.on_cleanup.append(close)
+    app.router.add_route("*", "/{path:.*}", balancer.handle)
     return app

@@ -15,7 +15,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from chaos.resilience import Answer, BadRequest, BreakerSettings, CommandSettings, ReplicaSettings
+from chaos.resilience import Answer, BadRequest, BreakerSettings, CommandSettings, ReplicaSettings, RetrySettings
 from chaos.resilience.web import Rejected, Reply
 from targets.playback.cache_client import Cache
 from targets.playback.service import Context, json_bytes
@@ -26,10 +26,12 @@ LICENCES_EVERY_S = 5.0
 LICENCES_STALE_MAX_S = 900.0
 
 _ASK_SETTINGS = CommandSettings(
-    timeout_s=0.15, max_concurrent=64, fallback_max_concurrent=256, breaker=BreakerSettings(open_s=2.0)
+    timeout_s=0.15, max_concurrent=64, queue_max=32, fallback_max_concurrent=256, breaker=BreakerSettings(open_s=2.0)
 )
 _REPLICA_SETTINGS = ReplicaSettings(attempts=2, attempt_timeout_s=1.0, breaker=BreakerSettings(open_s=1.5))
-_PULL_SETTINGS = CommandSettings(timeout_s=1.0, max_concurrent=2, breaker=BreakerSettings(open_s=1.0))
+_PULL_SETTINGS = CommandSettings(
+    timeout_s=1.0, max_concurrent=2, retry=RetrySettings(attempts=2), breaker=BreakerSettings(open_s=1.0)
+)
 
 Record = TypeVar("Record", Subscriber, Title)
 
@@ -90,10 +92,18 @@ class Entitlements:
         self._copy_tag = ""
         isolation = context.isolation
         self._subscriber = isolation.command(
-            "store.subscriber", self._ask_subscriber, fallback=_from_claims, settings=_ASK_SETTINGS
+            "store.subscriber",
+            self._ask_subscriber,
+            fallback=_from_claims,
+            settings=_ASK_SETTINGS,
+            cache_key=lambda claims: claims.id,
         )
         self._title = isolation.command(
-            "store.title", self._ask_title, fallback=self._from_copy, settings=_ASK_SETTINGS
+            "store.title",
+            self._ask_title,
+            fallback=self._from_copy,
+            settings=_ASK_SETTINGS,
+            cache_key=lambda title: title,
         )
         self._pull = isolation.command("store.licences", self._pull_copy, settings=_PULL_SETTINGS)
         context.repeat(self._refresh, period_s=LICENCES_EVERY_S)
@@ -110,9 +120,10 @@ class Entitlements:
         Raises UnknownSubscriber and UnknownTitle, and with isolation off whatever a call raises.
         """
         subscriber_key, title_key = f"subscriber/{claims.id}", f"title/{title}"
-        cached = await self._cache.read((subscriber_key, title_key), degraded)
-        subscriber = _read(cached.get(subscriber_key), Subscriber.from_json)
-        wanted = _read(cached.get(title_key), Title.from_json)
+        for_subscriber, for_title = await asyncio.gather(self._cache.read(subscriber_key), self._cache.read(title_key))
+        degraded.extend(dict.fromkeys((*for_subscriber.degraded, *for_title.degraded)))
+        subscriber = _read(for_subscriber.value, Subscriber.from_json)
+        wanted = _read(for_title.value, Title.from_json)
         if subscriber is None and wanted is None:
             first, second = await asyncio.gather(self._subscriber.execute(claims), self._title.execute(title))
             return (

@@ -13,17 +13,22 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from chaos.resilience import BreakerSettings, CommandSettings, ReplicaSettings
+from chaos.resilience import BreakerSettings, CommandSettings, DeadlineShare, Gradient2Settings, ReplicaSettings
 from chaos.resilience.web import Rejected, Reply
 from targets.playback import tokens
 from targets.playback.passport import HEADER, Passport, client_address
 from targets.playback.service import Context, application, json_response
-from targets.playback.transport import first_to_answer
 
 _BEARER = "Bearer "
 
-_ROUTE_SETTINGS = CommandSettings(timeout_s=1.4, max_concurrent=256, breaker=BreakerSettings(open_s=1.0))
-_REPLICA_SETTINGS = ReplicaSettings(attempts=2, attempt_timeout_s=0.75, breaker=BreakerSettings(open_s=1.0))
+_ROUTE_SETTINGS = CommandSettings(
+    timeout_s=1.4,
+    adaptive=Gradient2Settings(initial=256, minimum=64, maximum=512),
+    breaker=BreakerSettings(open_s=1.0, open_growth=1.5, open_max_s=3.0),
+)
+_REPLICA_SETTINGS = ReplicaSettings(
+    attempts=2, attempt_timeout_s=0.75, share=DeadlineShare.ALL, breaker=BreakerSettings(open_s=1.0)
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +84,7 @@ class Gateway:
         async def ask(address: str) -> Reply:
             return await self._http.request(route.method, f"http://{address}{route.path}", data=body, headers=headers)
 
-        return await first_to_answer(self._replicas[route.service], ask)
+        return await self._replicas[route.service].call(ask)
 
 
 def _token(request: web.Request) -> str:

@@ -18,12 +18,12 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from chaos.resilience import BreakerSettings, CommandSettings, ReplicaSettings
+from chaos.resilience import BreakerSettings, CommandSettings, DeadlineShare, ReplicaSettings
 from chaos.resilience.web import Rejected, Reply
 from targets.playback.passport import HEADER, NoPassport, Passport
 from targets.playback.seed_data import SeedData, title_index
 from targets.playback.service import Context, application, json_response
-from targets.playback.transport import CallFailed, first_to_answer, json_of
+from targets.playback.transport import CallFailed, json_of
 from targets.playback.video import CHUNK_S, LADDER_KBPS
 
 SESSION_CHUNKS = 12
@@ -33,7 +33,9 @@ REMEMBERED_FOR_S = 300.0
 _SETTINGS = CommandSettings(
     timeout_s=1.3, max_concurrent=256, fallback_max_concurrent=256, breaker=BreakerSettings(open_s=1.0)
 )
-_REPLICA_SETTINGS = ReplicaSettings(attempts=2, attempt_timeout_s=0.65, breaker=BreakerSettings(open_s=1.0))
+_REPLICA_SETTINGS = ReplicaSettings(
+    attempts=2, attempt_timeout_s=0.65, share=DeadlineShare.ALL, breaker=BreakerSettings(open_s=1.0)
+)
 
 
 class NothingRemembered(Exception):  # noqa: N818 - it names what is missing
@@ -146,7 +148,7 @@ class PlayApi:
         async def ask(address: str) -> Reply:
             return await self._context.http.post(f"http://{address}/grants", json={"title": title}, headers=headers)
 
-        return Grant.from_reply(await first_to_answer(self._apps, ask), passport)
+        return Grant.from_reply(await self._apps.call(ask), passport)
 
     def _recall(self, _: Exception, title: str, passport: Passport) -> Grant:
         return self._last_good.recall(self._loop.time(), self._likeness(title, passport))

@@ -19,7 +19,14 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from chaos.resilience import BreakerSettings, CommandSettings, ReplicaSettings
+from chaos.resilience import (
+    BreakerSettings,
+    CommandSettings,
+    DeadlineShare,
+    HedgeSettings,
+    ReplicaSettings,
+    RetrySettings,
+)
 from chaos.resilience.web import ServiceClient
 from targets.playback.entitlements import Entitlements, UnknownSubscriber, UnknownTitle
 from targets.playback.oca_map import OcaState
@@ -28,7 +35,7 @@ from targets.playback.ranking import rank
 from targets.playback.seed_data import SeedData, title_index
 from targets.playback.service import Context, application, json_response
 from targets.playback.steering import read_map
-from targets.playback.transport import FAILURES, CallFailed, first_to_answer, json_of
+from targets.playback.transport import FAILURES, CallFailed, json_of
 from targets.playback.validation import Refusal, refusal
 
 STATIC_EVERY_S = 5.0
@@ -36,10 +43,21 @@ STALE_MAP = "cache_control.map"
 """What ``degraded`` says when steering answered from an old map."""
 
 _RANK_SETTINGS = CommandSettings(
-    timeout_s=0.2, max_concurrent=64, fallback_max_concurrent=256, breaker=BreakerSettings(open_s=2.0)
+    timeout_s=0.2,
+    max_concurrent=64,
+    fallback_max_concurrent=256,
+    breaker=BreakerSettings(open_s=2.0, slow_call_s=0.18, slow_call_threshold_percent=80.0),
 )
-_COPY_SETTINGS = CommandSettings(timeout_s=0.5, max_concurrent=2, breaker=BreakerSettings(open_s=1.0))
-_REPLICA_SETTINGS = ReplicaSettings(attempts=2, attempt_timeout_s=0.15, breaker=BreakerSettings(open_s=1.5))
+_COPY_SETTINGS = CommandSettings(
+    timeout_s=0.5, max_concurrent=2, retry=RetrySettings(attempts=2), breaker=BreakerSettings(open_s=1.0)
+)
+_REPLICA_SETTINGS = ReplicaSettings(
+    attempts=2,
+    attempt_timeout_s=0.15,
+    share=DeadlineShare.ALL,
+    hedge=HedgeSettings(delay_min_s=0.01),
+    breaker=BreakerSettings(open_s=1.5),
+)
 
 
 class NoStaticRanking(Exception):  # noqa: N818 - it names what is missing
@@ -113,7 +131,7 @@ class SteeringClient:
                 case _:
                     raise CallFailed("no OCAs in steering's answer")
 
-        return await first_to_answer(self._steering, ask)
+        return await self._steering.call(ask)
 
     def _rank_statically(self, _: Exception, title: str, ip: str) -> Ranked:
         position = title_index(title)
@@ -124,7 +142,7 @@ class SteeringClient:
         async def ask(address: str) -> tuple[OcaState, ...]:
             return read_map(await self._http.get(f"http://{address}/map"))
 
-        return await first_to_answer(self._steering, ask)
+        return await self._steering.call(ask)
 
     async def _refresh(self) -> bool:
         try:

@@ -11,14 +11,26 @@ import asyncio
 import json
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
-from chaos.resilience import BulkheadFull, DeadlineSpent, Isolation, Overloaded, Replicas, ReplicaSettings
-from chaos.resilience.web import ServiceClient, deadline_middleware, isolation_handler
+from chaos.resilience import BreakerChanged, Gradient2Settings, Isolation, Replicas, ReplicaSettings, Switches
+from chaos.resilience.events import Event
+from chaos.resilience.shedding import Priority, Shedder, SheddingSettings
+from chaos.resilience.web import (
+    ServiceClient,
+    blame_middleware,
+    deadline_middleware,
+    isolation_handler,
+    request_context_middleware,
+)
+from chaos.resilience.web.prometheus import metrics_handler
+from chaos.resilience.web.shedding import shedding_middleware
+from chaos.resilience.web.stream import hystrix_stream
 from chaos.topology.model import InstanceConfig
-from targets.playback.transport import FAILURES, new_session
+from targets.playback.transport import CallFailed, new_session
 
 LOG = logging.getLogger("playback")
 
@@ -27,6 +39,21 @@ Build = Callable[["Context"], web.Application]
 HURRY_S = 3.0
 """How long after its start a service may say that it is not ready, and hurries to become so. It then serves with
 what it has: one that starts into an outage must not wait for the outage's end."""
+
+SWITCHES = {
+    "request_cache": "cache",
+    "breakers": "breaker",
+    "bulkheads": "bulkhead",
+    "deadlines": "deadline",
+    "retries": "retry",
+    "hedging": "hedge",
+    "fallbacks": "fallback",
+    "failover": "failover",
+}
+"""Protections of all commands, or of one as in ``fallbacks@steering.rank``, and what they switch off."""
+
+SHEDDING = SheddingSettings(adaptive=Gradient2Settings(initial=256, minimum=64, maximum=1024))
+"""What a service takes on: far more than it gets here, unless something is badly wrong."""
 
 _FIRST_PAUSE_S = 0.03
 _PAUSE_GROWTH = 1.4
@@ -40,9 +67,15 @@ class Context:
     def __init__(self, config: InstanceConfig) -> None:
         self.config = config
         self.rng = random.Random(f"{config.seed}/{config.instance}")
+        default_switches, switches = switches_of(config.disabled)
         self.isolation = Isolation(
-            rng=random.Random(f"{config.seed}/{config.instance}/isolation"), enabled=self.on("isolation")
+            rng=random.Random(f"{config.seed}/{config.instance}/isolation"),
+            enabled=self.on("isolation"),
+            switches=switches,
+            default_switches=default_switches,
         )
+        self.isolation.listen(_note_breaker, calls=False)
+        self.shedder = Shedder(SHEDDING)
         self._session = new_session()
         self.http = ServiceClient(self._session, enabled=self.isolation.enabled)
         self._loops: list[asyncio.Task[None]] = []
@@ -57,10 +90,23 @@ class Context:
         """Return the addresses of the instances of ``service``, each this caller's own way to it."""
         return tuple(called.address for called in self.config.calls[service])
 
-    def replicas(self, service: str, settings: ReplicaSettings | None = None) -> Replicas[str]:
-        """Return the replicas of ``service``, isolated."""
+    def replicas(
+        self,
+        service: str,
+        settings: ReplicaSettings | None = None,
+        *,
+        healthy: Callable[[str], bool] | None = None,
+    ) -> Replicas[str]:
+        """Return the replicas of ``service``, isolated; ``healthy`` is what else is known of an address."""
         names = [called.instance for called in self.config.calls[service]]
-        return Replicas(service, self.addresses(service), isolation=self.isolation, settings=settings, names=names)
+        return Replicas(
+            service,
+            self.addresses(service),
+            isolation=self.isolation,
+            settings=settings,
+            names=names,
+            healthy=healthy,
+        )
 
     def number(self, setting: str, default: float) -> float:
         """Return a setting as a number. Raises ValueError when it is none."""
@@ -118,18 +164,26 @@ class Context:
 
 
 def application(
-    context: Context, *, ready: Callable[[], bool] = lambda: True, isolated: bool = True
+    context: Context,
+    *,
+    ready: Callable[[], bool] = lambda: True,
+    isolated: bool = True,
+    priority: Callable[[web.Request], Priority] | None = None,
 ) -> web.Application:
     """Return an application with what all services share.
 
-    ``GET /healthz`` is 200, or 503 until ``ready``; ``GET /isolation`` shows the states of the commands; a failure of
-    something the service calls becomes 502, 503 or 504; deadlines in the request's header are kept, unless the
-    protection ``isolation`` is off. A service that calls nobody in order to answer has no need of the latter two:
-    ``isolated`` off spares it their cost.
+    ``GET /healthz`` is 200, or 503 until ``ready``; ``/isolation``, ``/hystrix.stream`` and ``/metrics`` show the
+    states of the commands; a failure of something the service calls becomes 502, 503 or 504. Unless the protection
+    ``isolation`` is off, deadlines in the request's header are kept, a service that has too much to do turns requests
+    away (but for ``load_shedding`` off), the least important first, and each request has a context of its own. A
+    service that calls nobody in order to answer has no need of these: ``isolated`` off spares it their cost.
     """
-    middlewares = [_say_whose_failure] if isolated else []
+    middlewares: list[Middleware] = [blame_middleware(CallFailed)] if isolated else []
     if isolated and context.isolation.enabled:
         middlewares.append(deadline_middleware)
+        if context.on("load_shedding"):
+            middlewares.append(shedding_middleware(context.shedder, priority=priority))
+        middlewares.append(request_context_middleware)
     app = web.Application(middlewares=middlewares, client_max_size=_REQUEST_BODY_MAX)
     loop = asyncio.get_running_loop()
     ready_s = loop.time() + HURRY_S
@@ -139,6 +193,8 @@ def application(
 
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/isolation", isolation_handler(context.isolation))
+    app.router.add_get("/hystrix.stream", hystrix_stream(context.isolation, group=context.config.service))
+    app.router.add_get("/metrics", metrics_handler(context.isolation))
 
     async def close_context(_: web.Application) -> AsyncIterator[None]:
         yield
@@ -146,6 +202,24 @@ def application(
 
     app.cleanup_ctx.append(close_context)
     return app
+
+
+def switches_of(disabled: Sequence[str]) -> tuple[Switches, dict[str, Switches]]:
+    """Return what ``disabled`` leaves of the protections of all commands, and of those that it names."""
+    off: dict[str, list[str]] = {"": []}
+    for entry in disabled:
+        protection, _, command = entry.partition("@")
+        if protection in SWITCHES:
+            off.setdefault(command, []).append(SWITCHES[protection])
+    everywhere = off.pop("")
+    return Switches.without(*everywhere), {
+        command: Switches.without(*everywhere, *protections) for command, protections in off.items()
+    }
+
+
+def _note_breaker(event: Event) -> None:
+    if isinstance(event, BreakerChanged):
+        LOG.info("breaker %s: %s -> %s", event.breaker, event.before, event.after)
 
 
 def json_bytes(data: object) -> bytes:
@@ -161,25 +235,6 @@ def json_response(data: object, *, status: int = 200, headers: dict[str, str] | 
 def unavailable(reason: str, *, retry_after_s: int = 1) -> web.Response:
     """Return the answer of a service that cannot answer: 503, with the time after which to try again."""
     return json_response({"error": reason}, status=503, headers={"Retry-After": str(retry_after_s)})
-
-
-@web.middleware
-async def _say_whose_failure(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
-    """Turn what a call of ours raised into a status that tells our caller whom to blame.
-
-    503 with Retry-After: too much to do, nothing was done, come back. 504: the caller's time was over. 502: a service
-    behind us failed.
-    """
-    try:
-        return await handler(request)
-    except (Overloaded, BulkheadFull) as refusal:
-        return unavailable(str(refusal))
-    except DeadlineSpent as refusal:
-        return json_response({"error": str(refusal)}, status=504)
-    except FAILURES as failure:
-        return json_response({"error": f"{type(failure).__name__}: {failure}"}, status=502)
 
 
 async def serve(

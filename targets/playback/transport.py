@@ -1,4 +1,4 @@
-"""Calls between services: what may go wrong, reading answers, and how replicas share the time of a deadline.
+"""Calls between services: what may go wrong, reading answers, the session of a process.
 
 The calls themselves are made by `chaos.resilience.web.ServiceClient`, one for each process. What a call may cost, and
 what happens when it fails, is the business of the Command around it. Without isolation there is no time limit at all,
@@ -8,13 +8,12 @@ and that is on purpose: a bare call waits for as long as the other side lets it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
 
 import aiohttp
 
-from chaos.resilience import Deadline, IsolationError, Replicas
+from chaos.resilience import IsolationError
 from chaos.resilience.web import Reply, ServiceFailed
+from chaos.resilience.web.session import Middleware
 
 _CONNECTIONS_MAX = 512
 
@@ -26,30 +25,6 @@ class CallFailed(Exception):  # noqa: N818 - it names what happened
 FAILURES = (CallFailed, ServiceFailed, IsolationError, aiohttp.ClientError, asyncio.TimeoutError, OSError)
 """What may go wrong with a call and is no mistake of ours. A rejected request (4xx) is none of these."""
 
-Address = TypeVar("Address")
-Result = TypeVar("Result")
-
-
-async def first_to_answer(replicas: Replicas[Address], call: Callable[[Address], Awaitable[Result]]) -> Result:
-    """Return ``call(address)`` of one replica, or of another one when it fails.
-
-    Each attempt may use all of the time that the caller has left, up to the attempt's own timeout. ``Replicas.call``
-    alone shares the time evenly between the attempts to come, which is right for one hop. On the way of a play four
-    services in a row have replicas, and each would halve the time of the next: what is left for the last would be a
-    sixteenth.
-    """
-    deadline = Deadline.current()
-    if deadline is None:
-        return await replicas.call(call)
-    ours = deadline
-
-    async def attempt(address: Address) -> Result:
-        with ours:
-            return await call(address)
-
-    with Deadline.none():
-        return await replicas.call(attempt)
-
 
 def json_of(reply: Reply) -> object:
     """Return the body of a reply as JSON. Raises CallFailed when it is none."""
@@ -60,9 +35,10 @@ def json_of(reply: Reply) -> object:
     return parsed
 
 
-def new_session() -> aiohttp.ClientSession:
-    """Return the session of a process: connections are kept and reused, everything else is left out."""
+def new_session(*middlewares: Middleware) -> aiohttp.ClientSession:
+    """Return a session for a process: connections are kept and reused, everything else is left out."""
     return aiohttp.ClientSession(
+        middlewares=middlewares,
         connector=aiohttp.TCPConnector(limit=_CONNECTIONS_MAX),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,

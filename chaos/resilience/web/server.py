@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import aiohttp
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from chaos.resilience.deadline import DEADLINE_HEADER, Deadline
 from chaos.resilience.errors import BulkheadFull, DeadlineSpent, IsolationError, Overloaded
@@ -51,7 +52,7 @@ async def request_context_middleware(request: web.Request, handler: Handler) -> 
 
 def blame_middleware(
     *failures: type[Exception],
-) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+) -> Middleware:
     """Return a middleware that turns what an isolated call raised into a status that says whom to blame.
 
     ======  ======================================================================================

@@ -87,7 +87,7 @@ def isolate(
     replicas: Mapping[str, Sequence[str]] | None = None,
     replica_settings: ReplicaSettings | None = None,
     commands_max: int = COMMANDS_MAX,
-) -> Middleware:
+) -> IsolatingMiddleware:
     """Return a client middleware that puts a command around every request; see the module's text.
 
     ``by`` names the command of a request (by host and port unless given; ``lambda request: request.url.path`` makes it
@@ -97,38 +97,66 @@ def isolate(
     with ``{"catalogue": ["10.0.0.1:80", "10.0.0.2:80"]}`` goes to the less busy of two, and to another one when it
     fails, if the method is one that may be repeated (not POST or PATCH).
     """
-    fallbacks = [fallback] if callable(fallback) else list(fallback)
-    commands: dict[str, Command[[ClientRequest, ClientHandlerType], ClientResponse]] = {}
-    fleets = {
-        name: Replicas(name, addresses, isolation=isolation, settings=replica_settings)
-        for name, addresses in (replicas or {}).items()
-    }
+    return IsolatingMiddleware(
+        isolation,
+        by=by,
+        settings=settings,
+        fallbacks=[fallback] if callable(fallback) else list(fallback),
+        fleets={
+            name: Replicas(name, addresses, isolation=isolation, settings=replica_settings)
+            for name, addresses in (replicas or {}).items()
+        },
+        commands_max=commands_max,
+    )
 
-    async def run(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
-        fleet = fleets.get(request.url.host or "")
-        if fleet is None:
-            return await _send(isolation, request, handler)
-        return await _send_to_one_of(isolation, fleet, request, handler)
 
-    def command_for(name: str) -> Command[[ClientRequest, ClientHandlerType], ClientResponse]:
-        if name not in commands and len(commands) >= commands_max:
-            name = _OTHERS
-        if name not in commands:
-            commands[name] = isolation.command(
-                name,
-                run,
-                fallback=[_passing(one) for one in fallbacks],
-                settings=settings(name) if callable(settings) else settings,
-            )
-        return commands[name]
+class IsolatingMiddleware:
+    """What ``isolate`` returns: a client middleware that can be asked for its commands."""
 
-    async def middleware(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+    def __init__(
+        self,
+        isolation: Isolation,
+        *,
+        by: Callable[[ClientRequest], str],
+        settings: CommandSettings | Callable[[str], CommandSettings] | None,
+        fallbacks: Sequence[ResponseFallback],
+        fleets: Mapping[str, Replicas[str]],
+        commands_max: int,
+    ) -> None:
+        self._isolation = isolation
+        self._by = by
+        self._settings = settings
+        self._fallbacks = [_passing(one) for one in fallbacks]
+        self._fleets = fleets
+        self._commands_max = commands_max
+        self._commands: dict[str, Command[[ClientRequest, ClientHandlerType], ClientResponse]] = {}
+
+    async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        """Pass a request on, isolated."""
         try:
-            return await command_for(by(request))(request, handler)
+            return await self.command_for(self._by(request))(request, handler)
         except (_AnsweredNo, _AnsweredLater, ResponseFailed) as answer:
             return answer.response
 
-    return middleware
+    def command_for(self, name: str) -> Command[[ClientRequest, ClientHandlerType], ClientResponse]:
+        """Return the command called ``name``, made when it is first asked for."""
+        if name not in self._commands and len(self._commands) >= self._commands_max:
+            name = _OTHERS
+        if name not in self._commands:
+            settings = self._settings
+            self._commands[name] = self._isolation.command(
+                name,
+                self._run,
+                fallback=self._fallbacks,
+                settings=settings(name) if callable(settings) else settings,
+            )
+        return self._commands[name]
+
+    async def _run(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        fleet = self._fleets.get(request.url.host or "")
+        if fleet is None:
+            return await _send(self._isolation, request, handler)
+        return await _send_to_one_of(self._isolation, fleet, request, handler)
 
 
 async def _send(isolation: Isolation, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Callable, Collection
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from chaos.resilience.deadline import Deadline
 from chaos.resilience.shedding import PRIORITY_HEADER, Priority, Shedder, set_priority
@@ -20,7 +21,7 @@ def shedding_middleware(
     *,
     priority: Callable[[web.Request], Priority] | None = None,
     exempt: Collection[str] = EXEMPT,
-) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+) -> Middleware:
     """Return a middleware that answers 503 with ``Retry-After`` for what the shedder turns away.
 
     It comes after ``deadline_middleware``, whose deadline it reads. ``priority`` says how important a request is;

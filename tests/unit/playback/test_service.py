@@ -9,9 +9,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from chaos.resilience import Switches
 from chaos.topology.parser import load_topology
 from targets.playback import main
-from targets.playback.service import Context, application, serve
+from targets.playback.service import SWITCHES, Context, application, serve, switches_of
 from tests.unit.playback.little_target import LittleTarget, config, dead_address
 
 TARGET = Path(main.__file__).parent
@@ -137,7 +138,15 @@ def test_every_protection_of_the_topology_is_asked_for_somewhere():
     source = "".join(path.read_text() for path in TARGET.glob("*.py"))
     asked = set(re.findall(r'\.on\("(\w+)"\)', source)) | set(re.findall(r'"(\w+)" not in disabled', source))
 
-    assert asked == set(load_topology(TARGET).protections)
+    assert asked | set(SWITCHES) == set(load_topology(TARGET).protections)
+    assert not asked & set(SWITCHES)
+
+
+def test_protections_of_commands_are_switched_off_for_all_or_for_one():
+    everywhere, named = switches_of(["isolation_of_something_else", "deadlines", "fallbacks@rank", "breakers@rank"])
+    assert everywhere == Switches(deadline=False)
+    assert named == {"rank": Switches(deadline=False, fallback=False, breaker=False)}
+    assert all(switches_of([name])[0] == Switches(**{switch: False}) for name, switch in SWITCHES.items())
 
 
 def test_every_setting_of_the_topology_is_used_somewhere():

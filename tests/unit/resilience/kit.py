@@ -6,6 +6,10 @@ import asyncio
 import contextlib
 import dataclasses
 import random
+from contextvars import ContextVar
+from enum import Enum
+
+from yarl import URL
 
 from chaos.resilience import (
     BadRequest,
@@ -15,8 +19,10 @@ from chaos.resilience import (
     CommandSettings,
     DeadlineExceeded,
     FallbackFailed,
+    Isolation,
     Refusal,
 )
+from chaos.resilience.web import isolate
 
 BREAKER = BreakerSettings(minimum_calls=1, error_threshold_percent=40, open_s=0.2, open_jitter=0.0)
 """As in most of Hystrix's tests: volume 1, threshold 40 %, sleep 200 ms; no jitter, so that moments are exact."""
@@ -56,6 +62,67 @@ class Dependency:
         return outcome
 
 
+class Form(Enum):
+    """How a case's command is made: all three must behave the same."""
+
+    OBJECT = "object"
+    DECORATOR = "decorator"
+    MIDDLEWARE = "middleware"
+
+
+form = ContextVar("form", default=Form.OBJECT)
+
+
+@dataclasses.dataclass
+class Request:
+    """As much of a request as the client middleware looks at; its body is the arguments of the call."""
+
+    args: tuple
+    url: URL = dataclasses.field(default_factory=lambda: URL("http://case/"))
+    headers: dict = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass
+class Response:
+    value: object
+    status: int = 200
+
+
+class Requests:
+    """Calls of a dependency as requests through the client middleware; looks like the command that stands in it."""
+
+    def __init__(self, isolation, run, fallback, settings):
+        self.run = run
+        fallbacks = [fallback] if callable(fallback) else list(fallback)
+        self.middleware = isolate(
+            isolation,
+            by=lambda request: "case",
+            settings=settings,
+            fallback=[self.answering(one) for one in fallbacks],
+        )
+        self.command = self.middleware.command_for("case")
+
+    def answering(self, fallback):
+        async def answer(cause, request, handler):
+            value = fallback(cause, *request.args)
+            return Response(await value if asyncio.iscoroutine(value) else value)
+
+        return answer
+
+    async def handle(self, request):
+        return Response(await self.run(*request.args))
+
+    async def __call__(self, *args):
+        return (await self.middleware(Request(args=args), self.handle)).value
+
+    async def execute(self, *args):
+        answer = await self.command.execute(Request(args=args), self.handle)
+        return dataclasses.replace(answer, value=answer.value.value)
+
+    def __getattr__(self, name):
+        return getattr(self.command, name)
+
+
 def static(cause, outcome="ok", after_s=0.0):
     """A fallback that always answers."""
     return "fallback"
@@ -64,11 +131,20 @@ def static(cause, outcome="ok", after_s=0.0):
 def make_command(
     run=None, *, fallback=(), breaker=BREAKER, shared=None, seed=7, switches=None, cache_key=None, **settings
 ):
-    """A command with Hystrix's test settings (500 ms), where the test says nothing else."""
+    """A command with Hystrix's test settings (500 ms), where the test says nothing else; in the form that is set."""
     settings = {"timeout_s": 0.5, "breaker": breaker, **settings}
+    run = run or Dependency()
+    if form.get() is not Form.OBJECT:
+        isolation = Isolation(rng=random.Random(seed), switches={"case": switches} if switches else None)
+        if form.get() is Form.MIDDLEWARE:
+            assert (shared, cache_key) == (None, None), "a client middleware has neither"
+            return Requests(isolation, run, fallback, CommandSettings(**settings))
+        return isolation.command(
+            "case", fallback=fallback, settings=CommandSettings(**settings), breaker=shared, cache_key=cache_key
+        )(run)
     return Command(
         "case",
-        run or Dependency(),
+        run,
         fallback=fallback,
         settings=CommandSettings(**settings),
         rng=random.Random(seed),
