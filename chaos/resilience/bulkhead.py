@@ -7,7 +7,6 @@ finds itself: see ``chaos.resilience.limits``.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 
 from chaos.resilience.errors import BulkheadFull
 from chaos.resilience.limits import Limit
@@ -34,7 +33,8 @@ class Bulkhead:
         self.queue_max = queue_max
         self.plain = queue_max == 0 and adaptive is None
         self._adaptive = adaptive
-        self._queue: deque[asyncio.Future[None]] = deque()
+        # A list, for most bulkheads have no queue, and an empty deque is larger than all the rest of them.
+        self._queue: list[asyncio.Future[None]] = []
 
     @property
     def waiting(self) -> int:
@@ -104,7 +104,7 @@ class Bulkhead:
 
     def _hand_over(self) -> None:
         while self._queue and self.in_use < self.limit:
-            turn = self._queue.popleft()
+            turn = self._queue.pop(0)
             if not turn.done():
                 self._take()
                 turn.set_result(None)

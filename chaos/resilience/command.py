@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar, overload
 
 from chaos.resilience.breaker import Breaker
-from chaos.resilience.deadline import innermost
+from chaos.resilience.deadline import innermost_get, innermost_set
 from chaos.resilience.errors import Refusal, ShortCircuited
 from chaos.resilience.events import Listener
 from chaos.resilience.expiry import RunningCall
@@ -79,9 +79,9 @@ class Command(Lifecycle[T], Generic[P, T]):
         "_answer_type",
         "_bare",
         "_cache_key",
+        "_parts",
         "_plain_fallback",
         "_run",
-        "_special",
     )
 
     def __init__(
@@ -118,8 +118,7 @@ class Command(Lifecycle[T], Generic[P, T]):
         self._answer_type: type | None = None
         self._bare = not switches.enabled
         self._cache_key: Callable[..., Hashable] | None = cache_key if switches.cache else None
-        self._special = False
-        self._note_special()
+        self._note_parts()
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:  # noqa: C901, PLR0911, PLR0912, PLR0915 - below
         """Call ``run`` isolated, and return its answer or a fallback's."""
@@ -127,12 +126,12 @@ class Command(Lifecycle[T], Generic[P, T]):
         # breaker, the bulkhead, the scopes and the expiry. Whatever is less common is a call to where it belongs, and
         # whatever is rare goes the thorough way, which does the same thing plainly. So does a short circuit, which must
         # cost next to nothing while the dependency is down.
-        if self._special:
+        parts = self._parts
+        if parts is None:
             return await self._specially(args, kwargs)
+        breaker, window, bulkhead, expiry, queue, timeout_s, run = parts
         loop = get_running_loop()
-        clock = loop.time
-        now_s = clock()
-        breaker = self._breaker
+        now_s = loop.time()
         token = breaker.closed
         if token is None:
             fallback = self._plain_fallback
@@ -140,10 +139,10 @@ class Command(Lifecycle[T], Generic[P, T]):
                 return (await self._thoroughly(args, kwargs)).value
             self.counts.short_circuited += 1
             if now_s >= self._meter.next_step_s:
-                self._meter.roll(now_s, self._bulkhead.take_peak())
+                self._meter.roll(now_s, bulkhead.take_peak())
             refusal = ShortCircuited(self.name)
             try:
-                answer = fallback(refusal, *args, **kwargs)
+                answer = fallback(refusal, *args, **kwargs) if kwargs else fallback(refusal, *args)
             except Exception as error:  # noqa: BLE001 - whatever it is, the next fallback may do better
                 return await self.fall_back(refusal, args, kwargs, failed=error)
             if answer.__class__ is not self._answer_type:
@@ -154,11 +153,10 @@ class Command(Lifecycle[T], Generic[P, T]):
             self.counts.fallback_success += 1
             return answer  # type: ignore[return-value] # no awaitable, as was just seen
 
-        bulkhead = self._bulkhead
-        scope = innermost.get()
+        scope = innermost_get()
         while scope.holder is None:
             scope = scope.outer
-        at_s = now_s + self._timeout_s
+        at_s = now_s + timeout_s
         if scope.at_s < at_s:
             at_s = scope.at_s
             if at_s - self._minimum_s <= now_s:
@@ -174,17 +172,15 @@ class Command(Lifecycle[T], Generic[P, T]):
         call.outer = scope
         call.holder = task
         call.cancelling = task.cancelling()
-        expiry = self._expiry
-        queue = expiry.queue
         if at_s < expiry.armed_at_s or loop is not expiry.loop or (queue and at_s < queue[-1].at_s):
             expiry.begin(loop, call)
             last = False
         else:
             queue.append(call)
             last = True
-        innermost.set(call)
+        innermost_set(call)
         try:
-            value = await (self._run(*args, **kwargs) if kwargs else self._run(*args))
+            value = await (run(*args, **kwargs) if kwargs else run(*args))
             if call.holder is None:
                 # ``run`` swallowed our cancellation and answered too late: nobody waits for that answer.
                 raise asyncio.CancelledError  # noqa: TRY301 - one place judges late calls, whatever they ended with
@@ -195,8 +191,7 @@ class Command(Lifecycle[T], Generic[P, T]):
             if cause is None or (cause is error and not self._fallbacks):
                 raise
         else:
-            ended_s = clock()
-            window = breaker.window
+            ended_s = loop.time()
             if ended_s < window.quiet_until_s and last and token is breaker.closed:
                 window.successes += 1
                 self.counts.success += 1
@@ -247,11 +242,23 @@ class Command(Lifecycle[T], Generic[P, T]):
     def listen(self, listener: Listener) -> None:
         """Have ``listener`` told of every call that ends from now on."""
         self._listeners = (*self._listeners, listener)
-        self._note_special()
+        self._note_parts()
 
-    def _note_special(self) -> None:
-        self._special = bool(
-            self._bare or self._cache_key is not None or self._listeners or not self._inherits_deadline
+    def _note_parts(self) -> None:
+        """Keep at hand what a call needs in a hurry; None: it needs more than that."""
+        special = self._bare or self._cache_key is not None or self._listeners or not self._inherits_deadline
+        self._parts = (
+            None
+            if special
+            else (
+                self._breaker,
+                self._breaker.window,
+                self._bulkhead,
+                self._expiry,
+                self._expiry.queue,
+                self._timeout_s,
+                self._run,
+            )
         )
 
     async def _specially(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:

@@ -48,6 +48,11 @@ def _outermost() -> Scope:
 innermost: ContextVar[Scope] = ContextVar("innermost", default=_outermost())  # noqa: B039 - nothing changes the default
 """The scope of the work in progress, or one inside it that is over: see ``current_scope``."""
 
+innermost_get = innermost.get
+innermost_set = innermost.set
+"""Its methods, for a caller in a hurry: since Python 3.12 calling a method of an imported name makes a bound method
+each time, which costs as much as the method does."""
+
 
 def current_scope() -> Scope:
     """Return the scope of the work in progress."""

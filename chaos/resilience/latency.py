@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections import deque
 from collections.abc import Sequence
 
 
@@ -21,11 +20,12 @@ class LatencyWindow:
     Example: ``window.record(now_s, 0.012); window.quantile(now_s, 0.95)``.
     """
 
-    __slots__ = ("_bucket", "_bucket_s", "_buckets", "_current", "_samples_max", "full_until_s")
+    __slots__ = ("_bucket", "_bucket_s", "_buckets", "_buckets_max", "_current", "_samples_max", "full_until_s")
 
     def __init__(self, window_s: float, *, buckets: int, samples_max: int) -> None:
         self._bucket_s = window_s / buckets
-        self._buckets: deque[tuple[int, array[float]]] = deque(maxlen=buckets)
+        self._buckets: list[tuple[int, array[float]]] = []
+        self._buckets_max = buckets
         self._bucket = -1
         self._current: array[float] = array("d")
         self._samples_max = samples_max
@@ -38,6 +38,7 @@ class LatencyWindow:
             self._bucket = bucket
             self._current = array("d")
             self._buckets.append((bucket, self._current))
+            del self._buckets[: -self._buckets_max]
             self.full_until_s = -math.inf
         if len(self._current) < self._samples_max:
             self._current.append(duration_s)
@@ -46,12 +47,12 @@ class LatencyWindow:
 
     def durations(self, now_s: float) -> list[float]:
         """Return what the window holds, sorted."""
-        oldest = int(now_s // self._bucket_s) - (self._buckets.maxlen or 0)
+        oldest = int(now_s // self._bucket_s) - self._buckets_max
         return sorted(one for bucket, held in self._buckets if bucket > oldest for one in held)
 
     def count(self, now_s: float) -> int:
         """Return how many durations the window holds."""
-        oldest = int(now_s // self._bucket_s) - (self._buckets.maxlen or 0)
+        oldest = int(now_s // self._bucket_s) - self._buckets_max
         return sum(len(held) for bucket, held in self._buckets if bucket > oldest)
 
     def quantile(self, now_s: float, fraction: float) -> float | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
@@ -83,14 +82,13 @@ class Meter:
     latencies is full need only add to ``counts.success``.
     """
 
-    __slots__ = ("_marks", "_peaks", "counts", "latencies", "next_step_s")
+    __slots__ = ("_marks", "counts", "latencies", "next_step_s")
 
     def __init__(self) -> None:
         self.counts = Counts()
         self.latencies = LatencyWindow(ROLLING_S, buckets=_STEPS, samples_max=_SAMPLES_MAX)
         self.next_step_s = -math.inf
-        self._marks: deque[tuple[float, Counts]] = deque(maxlen=_STEPS + 1)
-        self._peaks: deque[tuple[float, int]] = deque(maxlen=_STEPS + 1)
+        self._marks: list[tuple[float, Counts, int]] = []
 
     def roll(self, now_s: float, peak: int) -> None:
         """Begin a new step; ``peak`` is the most calls that ran at once in the one before."""
@@ -98,22 +96,22 @@ class Meter:
         begun_s = now_s // step_s * step_s
         # What was counted belongs to the step that ended then, however many without any call there were since.
         ended_s = max(self.next_step_s, begun_s - ROLLING_S - step_s)
-        self._marks.append((ended_s, self.counts.copy()))
-        self._peaks.append((ended_s, peak))
+        self._marks.append((ended_s, self.counts.copy(), peak))
+        del self._marks[: -(_STEPS + 1)]
         self.next_step_s = begun_s + step_s
 
     def rolling(self, now_s: float) -> Counts:
         """Return what was counted in the last ``ROLLING_S`` seconds, to a step."""
         earlier = Counts()
-        for begun_s, counts in self._marks:
-            if begun_s > now_s - ROLLING_S:
+        for ended_s, counts, _ in self._marks:
+            if ended_s > now_s - ROLLING_S:
                 break
             earlier = counts
         return self.counts.since(earlier)
 
     def peak(self, now_s: float, now: int) -> int:
         """Return the most calls at once in the last ``ROLLING_S`` seconds; ``now`` is the peak of this step."""
-        return max([now, *(peak for begun_s, peak in self._peaks if begun_s > now_s - ROLLING_S)])
+        return max([now, *(peak for ended_s, _, peak in self._marks if ended_s > now_s - ROLLING_S)])
 
     def latency(self, now_s: float) -> Latency:
         """Return how long calls took in the last ``ROLLING_S`` seconds."""

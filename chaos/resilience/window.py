@@ -12,8 +12,6 @@ the window holds is the counts now less the oldest mark, so that counting a call
 
 from __future__ import annotations
 
-from collections import deque
-
 Mark = tuple[int, int, int]
 """Successes, failures and slow calls counted when a bucket began."""
 
@@ -41,7 +39,7 @@ class RollingWindow:
         self.failures = 0
         self.slow = 0
         self.failures_before = 0
-        self._marks: deque[Mark] = deque([(0, 0, 0)] * buckets, maxlen=buckets)
+        self._marks: list[Mark] = [(0, 0, 0)] * buckets
 
     def succeeded(self, now_s: float) -> None:
         """Count a success."""
@@ -96,14 +94,15 @@ class RollingWindow:
     def clear(self) -> None:
         """Forget every call; the buckets stay where they are."""
         now = (self.successes, self.failures, self.slow)
-        self._marks.extend([now] * len(self._marks))
+        self._marks = [now] * len(self._marks)
         self.failures_before = self.failures
 
     def roll(self, now_s: float) -> None:
         """Begin the bucket that ``now_s`` lies in, and forget those that have left the window."""
         bucket = max(int(now_s // self._bucket_s), self._bucket + 1)
         mark = (self.successes, self.failures, self.slow)
-        self._marks.extend([mark] * min(bucket - self._bucket, len(self._marks)))
+        passed = min(bucket - self._bucket, len(self._marks))
+        self._marks = self._marks[passed:] + [mark] * passed
         self._bucket = bucket
         self.next_bucket_s = (bucket + 1) * self._bucket_s
         self.failures_before = self._marks[0][1]
