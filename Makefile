@@ -35,12 +35,15 @@ lint: $(STAMP) ## style and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-bench: setup ## measure, and print the tables of docs/benchmarks.md
+bench: setup ## measure, and print the tables of docs/benchmarks.md (installs the libraries that are compared with)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
 	@$(BIN)/python -m benchmarks
 
-lock: $(STAMP) ## make requirements.lock anew from pyproject.toml (for every supported Python)
+lock: $(STAMP) ## make the lock files anew from pyproject.toml (for every supported Python)
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --extra dev \
 	  --no-header --no-emit-index-url --no-annotate --upgrade pyproject.toml -o requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --extra bench --constraint requirements.lock \
+	  --no-header --no-emit-index-url --no-annotate --upgrade pyproject.toml -o requirements-bench.lock
 
 clean: ## remove what the other targets made here
 	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

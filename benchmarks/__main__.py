@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from benchmarks import overhead, sustained, target
+from benchmarks import isolation, overhead, sustained, target, target_cost
 
 if __name__ == "__main__":
+    isolation.main()
+    target_cost.main()
     target.main()
     overhead.main()
     sustained.main()

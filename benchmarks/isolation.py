@@ -96,7 +96,7 @@ async def costs() -> None:
         ratio = statistics.median(one / base for one, base in zip(values, bare, strict=True))
         print(f"| {name} | {statistics.median(values):,.0f} | {ratio:.1f} |")
     for name in missing:
-        print(f"(not installed: {name}; pip install -r requirements-bench.txt)")
+        print(f"(not installed: {name}; pip install -r requirements-bench.lock)")
 
 
 async def memory() -> None:

@@ -1,6 +1,6 @@
 """What others offer for isolating an async call, each as its documentation shows it: the full stack where it has one.
 
-They are no dependencies of the project. Those not installed are left out; ``requirements-bench.txt`` names them.
+They are no dependencies of the project. Those not installed are left out; ``requirements-bench.lock`` names them.
 """
 
 from __future__ import annotations

@@ -15,7 +15,6 @@ A ``BadRequest`` and a cancellation come out at once: the one is an answer, and 
 from __future__ import annotations
 
 import asyncio
-import math
 import random
 from asyncio import current_task, get_running_loop
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
@@ -189,6 +188,7 @@ class Command(Lifecycle[T], Generic[P, T]):
             call.begun_s = now_s
             cause = self.ended_badly(call, error, loop.time())
             if cause is None or (cause is error and not self._fallbacks):
+                del cause  # see below
                 raise
         else:
             ended_s = loop.time()
@@ -280,19 +280,22 @@ class Command(Lifecycle[T], Generic[P, T]):
     async def _thoroughly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Answer[T]:
         """Do a call from begin to end: what ``__call__`` does in a hurry, and everything that is rare."""
         loop = get_running_loop()
-        call: RunningCall | None = None
-        ended_s = math.nan
+        call = await self.begin(loop)
+        if isinstance(call, Refusal):
+            try:
+                value = await self.fall_back(call, args, kwargs)
+                return Answer(value=value, fallback=True, cause=call, execution_s=None)
+            finally:
+                del call  # as in __call__
         try:
-            call = await self.begin(loop)
             value = await self._run(*args, **kwargs)
             if call.expired:
                 raise asyncio.CancelledError  # noqa: TRY301 - as in __call__
         except BaseException as error:
-            ended_s = loop.time()
-            cause: Exception | None = error if call is None and isinstance(error, Refusal) else None
-            if call is not None:
-                cause = self.ended_badly(call, error, ended_s)
+            execution_s = loop.time() - call.begun_s
+            cause = self.ended_badly(call, error, loop.time())
             if cause is None or (cause is error and not self._fallbacks):
+                del cause  # see below
                 raise
         else:
             ended_s = loop.time()
@@ -300,8 +303,7 @@ class Command(Lifecycle[T], Generic[P, T]):
             return Answer(value=value, fallback=False, cause=None, execution_s=ended_s - call.begun_s)
         try:
             value = await self.fall_back(cause, args, kwargs)
-            taken_s = None if call is None else ended_s - call.begun_s
-            return Answer(value=value, fallback=True, cause=cause, execution_s=taken_s)
+            return Answer(value=value, fallback=True, cause=cause, execution_s=execution_s)
         finally:
             del cause, call  # as in __call__
 

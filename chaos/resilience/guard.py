@@ -7,6 +7,7 @@ from asyncio import get_running_loop
 from types import TracebackType
 from typing import Any
 
+from chaos.resilience.errors import Refusal
 from chaos.resilience.expiry import RunningCall
 from chaos.resilience.lifecycle import Lifecycle
 
@@ -25,7 +26,10 @@ class Guard:
             return
         if self._call is not None:
             raise RuntimeError(f"{self._command.name}: a guard is for one block; call guard() again")
-        self._call = await self._command.begin(get_running_loop())
+        begun = await self._command.begin(get_running_loop())
+        if isinstance(begun, Refusal):
+            raise begun
+        self._call = begun
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

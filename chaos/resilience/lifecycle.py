@@ -133,15 +133,15 @@ class Lifecycle(Generic[T]):
     def __repr__(self) -> str:
         return f"<Command {self.name} {self._breaker.state}, {self.in_flight} in flight>"
 
-    async def begin(self, loop: asyncio.AbstractEventLoop) -> RunningCall:
-        """Pass the breaker, the bulkhead and its queue; return the call, which must be ended. Raises a Refusal."""
+    async def begin(self, loop: asyncio.AbstractEventLoop) -> RunningCall | Refusal:
+        """Pass the breaker, the bulkhead and its queue; return the call, which must be ended, or why there is none."""
         now_s = loop.time()
         breaker, bulkhead = self._breaker, self._bulkhead
         task = current_task(loop)
         assert task is not None, "a command is awaited in an asyncio task"
         token = breaker.admit(now_s)
         if token is None:
-            raise self._refused(ShortCircuited(self.name), now_s)
+            return self._refused(ShortCircuited(self.name), now_s)
         scope = current_scope()
         call = RunningCall()
         call.at_s = now_s + self._timeout_s
@@ -155,27 +155,29 @@ class Lifecycle(Generic[T]):
         permitted = bulkhead.try_acquire()
         if not permitted and (bulkhead.queue_max == 0 or call.at_s - self._minimum_s <= now_s):
             breaker.rejected(token, now_s)
-            raise self._refused(BulkheadFull(self.name, bulkhead.limit), now_s)
+            return self._refused(BulkheadFull(self.name, bulkhead.limit), now_s)
         if not permitted:
-            await self._wait_for_permit(loop, call)
+            refusal = await self._wait_for_permit(loop, call)
+            if refusal is not None:
+                return refusal
             call.begun_s = loop.time()
             # While it waited the breaker may have opened, or the time may have gone.
             if token is not breaker.generation:
                 bulkhead.release()
                 self._expiry.end(call)
-                raise self._refused(ShortCircuited(self.name), call.begun_s)
+                return self._refused(ShortCircuited(self.name), call.begun_s)
         if call.at_s - self._minimum_s <= call.begun_s:
             bulkhead.release()
             breaker.released(token)
             self._expiry.end(call)
-            raise self._refused(DeadlineSpent(self.name), call.begun_s)
+            return self._refused(DeadlineSpent(self.name), call.begun_s)
         if permitted:
             self._expiry.begin(loop, call)
         innermost.set(call)
         return call
 
-    async def _wait_for_permit(self, loop: asyncio.AbstractEventLoop, call: RunningCall) -> None:
-        """Wait in the bulkhead's queue, no longer than the call's deadline. Raises BulkheadFull."""
+    async def _wait_for_permit(self, loop: asyncio.AbstractEventLoop, call: RunningCall) -> Refusal | None:
+        """Wait in the bulkhead's queue, no longer than the call's deadline; return why there was no permit, if so."""
         self._expiry.begin(loop, call)
         try:
             await self._bulkhead.wait(self.name)
@@ -188,10 +190,11 @@ class Lifecycle(Generic[T]):
             self._expiry.end(call)
             if late or isinstance(error, BulkheadFull):
                 self._breaker.rejected(call.token, now_s)
-                raise self._refused(BulkheadFull(self.name, self._bulkhead.limit), now_s) from None
+                return self._refused(BulkheadFull(self.name, self._bulkhead.limit), now_s)
             self._breaker.cancelled(call.token, now_s)
             self.counts.cancelled += 1
             raise
+        return None
 
     def _refused(self, refusal: Refusal, now_s: float) -> Refusal:
         """Count a call that was not begun, and return why."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import random
 import traceback
@@ -21,6 +22,7 @@ from chaos.resilience import (
     Force,
     Isolation,
     Overloaded,
+    RequestContext,
     ShortCircuited,
     Switches,
 )
@@ -464,6 +466,83 @@ async def test_a_failed_call_leaves_nothing_to_the_garbage_collector(call):
         assert [cause() for cause in causes[:-1]] == [None] * 19
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("way", ["call", "execute"])
+@pytest.mark.parametrize("fallback", [(), static])
+@pytest.mark.parametrize("force", [None, Force.OPEN])
+@virtual
+async def test_a_failure_that_comes_out_makes_no_reference_cycle(way, fallback, force):
+    command = make_command(fallback=fallback, breaker=BreakerSettings(minimum_calls=10_000, force=force))
+    ways = {"call": command, "execute": command.execute}
+
+    async def fail(times):
+        for _ in range(times):
+            with contextlib.suppress(Broken, ShortCircuited):
+                await ways[way]("fail")
+
+    await fail(10)
+    gc.collect()
+    gc.disable()
+    try:
+        await fail(100)
+        assert gc.collect() < 100
+    finally:
+        gc.enable()
+
+
+async def busy(outcome):
+    for _ in range(4):
+        await asyncio.sleep(0)
+    if outcome == "fail":
+        raise Broken
+    return outcome
+
+
+async def busy_fallback(cause, outcome):
+    for _ in range(4):
+        await asyncio.sleep(0)
+    return "fallback"
+
+
+async def call_it(command):
+    return await command("ok")
+
+
+async def fail_it(command):
+    return await command.execute("fail")
+
+
+async def guard_it(command):
+    async with command.guard():
+        return await busy("ok")
+
+
+async def share_it(command):
+    with RequestContext():
+        return await asyncio.gather(command("ok"), command("ok"))
+
+
+@pytest.mark.parametrize("way", [call_it, fail_it, guard_it, share_it])
+@pytest.mark.parametrize("moment", range(14))
+@virtual
+async def test_a_call_that_is_cancelled_at_any_await_point_leaves_nothing(way, moment):
+    key = (lambda outcome: outcome) if way is share_it else None
+    command = make_command(
+        busy, fallback=busy_fallback, max_concurrent=1, queue_max=2, cache_key=key, breaker=NEVER_OPENS
+    )
+    others = [asyncio.create_task(command("ok")) for _ in range(2)]
+    await asyncio.sleep(0)
+    task = asyncio.create_task(way(command))
+    for _ in range(moment):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, *others, return_exceptions=True)
+    await asyncio.sleep(0.1)
+    assert (command.in_flight, command.fallbacks_in_flight, command.bulkhead.waiting) == (0, 0, 0)
+    assert command._expiry.waiting == 0
+    assert [other.result() for other in others] == ["ok", "ok"]
+    assert await command("ok") == "ok"
 
 
 # --- making commands --------------------------------------------------------------------------------------------------

@@ -34,7 +34,8 @@ NUMBERS = {
     "rollingCountFallbackRejection", "rollingCountFallbackSuccess", "rollingCountResponsesFromCache",
     "rollingCountSemaphoreRejected", "rollingCountShortCircuited", "rollingCountSuccess",
     "rollingCountThreadPoolRejected", "rollingCountTimeout", "rollingCountBadRequests",
-    "currentConcurrentExecutionCount", "latencyExecute_mean", "propertyValue_circuitBreakerRequestVolumeThreshold",
+    "currentConcurrentExecutionCount", "latencyExecute_mean", "latencyTotal_mean",
+    "propertyValue_circuitBreakerRequestVolumeThreshold",
     "propertyValue_circuitBreakerSleepWindowInMilliseconds", "propertyValue_circuitBreakerErrorThresholdPercentage",
     "propertyValue_executionIsolationThreadTimeoutInMilliseconds",
     "propertyValue_executionIsolationSemaphoreMaxConcurrentRequests",
@@ -48,8 +49,9 @@ def check_fields(event):
     for names, kind in ((TEXT, str), (TRUTHS, bool), (NUMBERS, int)):
         for name in names:
             assert type(event[name]) is kind, name
-    assert set(event["latencyExecute"]) >= {"50", "90", "99", "99.5"}
-    assert all(type(value) is int for value in event["latencyExecute"].values())
+    for latency in (event["latencyExecute"], event["latencyTotal"]):
+        assert set(latency) >= {"50", "90", "99", "99.5"}
+        assert all(type(value) is int for value in latency.values())
 
 
 async def busy_isolation():
