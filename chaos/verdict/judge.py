@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeGuard
 
 from chaos.errors import Outcome
 from chaos.events import InstanceDied
@@ -107,16 +108,20 @@ def judge(
         baseline=Baseline.measure(store, topology.metrics, phases.get(PhaseName.BASELINE)),
     )
     rules = _rule_results(case)
-    lag_s = _start_lag_s(store, phases)
+    lag_s = _start_lag_s(store, phases, until=PhaseName.RECOVERY)
     guard_words = _guard_words(guard, experiment, topology)
     died = tuple(f"{death.instance} ended although no fault had ended it ({death.status})" for death in deaths)
     findings = _Findings(aside=list(died))
     if forced is None:
-        _find_void(findings, case, receipts, lag_s)
+        _find_void(findings, case, receipts)
         if guard_words:
             findings.violated.append(guard_words)
         _sort_rules(findings, rules)
         _find_recovery(findings, case, recovery_s)
+        # A system that comes back serves at once all who had waited, and that may starve a generator beside it. It
+        # cannot undo what was measured before; but nobody can say then how the system recovered.
+        if not findings.void and _lagged(lag_s, experiment.load):
+            findings.unknown.append(_lag_words(lag_s, experiment.load))
     reasons = findings.reasons()
     return Verdict(
         outcome=forced if forced is not None else findings.outcome(),
@@ -157,7 +162,7 @@ def _sort_rules(findings: _Findings, rules: Sequence[RuleResult]) -> None:
 # -- is the test itself valid? --------------------------------------------------------------------------------------
 
 
-def _find_void(findings: _Findings, case: _Case, receipts: Sequence[ReceiptResult], lag_s: float | None) -> None:
+def _find_void(findings: _Findings, case: _Case, receipts: Sequence[ReceiptResult]) -> None:
     findings.void += [
         f"the fault {receipt.fault} touched nothing ({receipt.evidence or 'no evidence'}): "
         "what was measured says nothing about it"
@@ -166,7 +171,8 @@ def _find_void(findings: _Findings, case: _Case, receipts: Sequence[ReceiptResul
     ]
     if case.experiment.faults and not receipts:
         findings.void.append("no fault was applied, so that nothing was tested")
-    if lag_s is not None and lag_s > case.experiment.load.max_start_lag_s:
+    lag_s = _start_lag_s(case.store, case.phases, until=PhaseName.FAULT)
+    if _lagged(lag_s, case.experiment.load):
         findings.void.append(_lag_words(lag_s, case.experiment.load))
     span = case.phases.get(PhaseName.BASELINE)
     if span is not None and span[1] > span[0]:
@@ -207,9 +213,18 @@ def _state(check: RuleCheck, span: Span) -> str:
     )
 
 
-def _start_lag_s(store: SampleStore, phases: Phases) -> float | None:
-    """Lag over everything that is judged: from the baseline on, since the warm-up is there to be uneven."""
-    judged = [span for name, span in phases.items() if name is not PhaseName.WARM_UP]
+def _lagged(lag_s: float | None, load: Load) -> TypeGuard[float]:
+    return lag_s is not None and lag_s > load.max_start_lag_s
+
+
+def _start_lag_s(store: SampleStore, phases: Phases, *, until: PhaseName) -> float | None:
+    """Lag from the baseline to the end of ``until``; the warm-up is there to be uneven."""
+    order = list(PhaseName)
+    judged = [
+        span
+        for name, span in phases.items()
+        if name is not PhaseName.WARM_UP and order.index(name) <= order.index(until)
+    ]
     if not judged:
         return None
     return store.start_lag_p99_s(min(start for start, _ in judged), max(end for _, end in judged))

@@ -151,7 +151,8 @@ def store_of(
     store = SampleStore(0.0)
     for moment_s in evenly(0.0, end_s, per_s):
         if lag_s is not None:
-            store.add([sample(moment_s, kind=LAG_KIND, lag_s=lag_s)])
+            lag = lag_s(moment_s) if callable(lag_s) else lag_s
+            store.add([sample(moment_s, kind=LAG_KIND, lag_s=lag)])
         took_s = delay_s(moment_s)
         failed = fails(moment_s)
         store.add(

@@ -114,6 +114,18 @@ CASES = [
         store={"lag_s": 0.24},
     ),
     Case("a generator that lags, and failures", INCONCLUSIVE, "fell behind", store={"lag_s": 0.24, "fails": ALL_FAIL}),
+    Case(
+        "a generator that lags in the recovery, after failures",
+        VIOLATED,
+        "availability was 0 %",
+        store={"lag_s": lambda moment_s: 0.24 if moment_s > PHASES[PhaseName.FAULT][1] else 0.001, "fails": ALL_FAIL},
+    ),
+    Case(
+        "a generator that lags in the recovery, and all is well",
+        INCONCLUSIVE,
+        "fell behind",
+        store={"lag_s": lambda moment_s: 0.24 if moment_s > PHASES[PhaseName.FAULT][1] else 0.001},
+    ),
     Case("a generator that lags less than allowed", HELD, "100 %", store={"lag_s": 0.24},
          options={"max_start_lag_s": 0.3}),
     Case(
