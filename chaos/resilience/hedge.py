@@ -18,7 +18,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from chaos.resilience.budget import RetryBudget
-from chaos.resilience.latency import LatencyWindow
+from chaos.resilience.latency import LatencyWindow, LearnedQuantile
 from chaos.resilience.settings import HedgeSettings
 
 T = TypeVar("T")
@@ -33,12 +33,16 @@ Attempt = Callable[[], Coroutine[Any, Any, T]]
 class Hedge:
     """When to hedge, learned from the latencies of successful attempts, and the race between the attempts."""
 
-    __slots__ = ("_budget", "_latencies", "_settings", "hedges", "won")
+    __slots__ = ("_budget", "_settings", "_usual", "hedges", "won")
 
     def __init__(self, settings: HedgeSettings) -> None:
         self._settings = settings
         self._budget = RetryBudget(settings.budget)
-        self._latencies = LatencyWindow(settings.window_s, buckets=_BUCKETS, samples_max=_SAMPLES_MAX)
+        self._usual = LearnedQuantile(
+            LatencyWindow(settings.window_s, buckets=_BUCKETS, samples_max=_SAMPLES_MAX),
+            settings.quantile,
+            minimum_calls=settings.minimum_calls,
+        )
         self.hedges = 0
         """Second requests that were made."""
         self.won = 0
@@ -46,15 +50,12 @@ class Hedge:
 
     def record(self, now_s: float, duration_s: float) -> None:
         """Learn from an attempt that succeeded at ``now_s`` after ``duration_s``."""
-        self._latencies.record(now_s, duration_s)
+        self._usual.record(now_s, duration_s)
 
     def delay_s(self, now_s: float) -> float | None:
         """Return how long the first attempt gets before a second is made; None while too little is known."""
-        settings = self._settings
-        if self._latencies.count(now_s) < settings.minimum_calls:
-            return None
-        usual_s = self._latencies.quantile(now_s, settings.quantile)
-        return None if usual_s is None else max(settings.delay_min_s, usual_s)
+        usual_s = self._usual.value(now_s)
+        return None if usual_s is None else max(self._settings.delay_min_s, usual_s)
 
     async def race(self, first: Attempt[T], second: Callable[[], Attempt[T] | None]) -> T:
         """Return the first success of the two. ``second`` is asked when it is time; None: there is no other replica.

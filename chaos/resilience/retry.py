@@ -5,7 +5,8 @@ that failed together must not come back together). Not repeated are
 
 * a ``BadRequest``, whose answer would be the same;
 * a ``Refusal``: an overloaded callee, a full bulkhead or an open breaker need fewer calls, not more;
-* anything whose pause would end after the deadline, or for which the budget has nothing left.
+* anything whose pause would end after the deadline, or for which the budget has nothing left;
+* what fails after its task was cancelled, by a deadline or by its caller: nobody waits for it any more.
 
 Only calls that may be done twice should be retried: one that failed may have been carried out.
 """
@@ -54,6 +55,9 @@ class Retry(Generic[P, T]):
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call ``run``, again on failure; raise what the last attempt raised."""
         loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
+        assert task is not None, "a retry is awaited in an asyncio task"
+        cancelling = task.cancelling()
         self._budget.first_attempt(loop.time())
         attempt = 1
         while True:
@@ -66,6 +70,7 @@ class Retry(Generic[P, T]):
                 now_s = loop.time()
                 if (
                     attempt >= self._settings.attempts
+                    or task.cancelling() > cancelling  # ``run`` made something else of its cancellation
                     or now_s + pause_s >= current_scope().at_s
                     or not self._budget.try_spend(now_s)
                 ):

@@ -50,9 +50,7 @@ async def request_context_middleware(request: web.Request, handler: Handler) -> 
         return await handler(request)
 
 
-def blame_middleware(
-    *failures: type[Exception],
-) -> Middleware:
+def blame_middleware(*failures: type[Exception]) -> Middleware:
     """Return a middleware that turns what an isolated call raised into a status that says whom to blame.
 
     ======  ======================================================================================
@@ -63,6 +61,9 @@ def blame_middleware(
     502     the rest of ``IsolationError``, ``ServiceFailed``, aiohttp's ``ClientError``, timeouts, ``OSError`` and
             ``failures``: a service behind this one failed
     ======  ======================================================================================
+
+    aiohttp's own ``HTTPException`` stays the answer that it is. When the answer has begun already nothing can be said
+    any more: the exception goes on, and aiohttp breaks the connection off, so that the caller knows.
     """
     behind_us: tuple[type[Exception], ...] = (
         *failures,
@@ -77,14 +78,24 @@ def blame_middleware(
     async def blame(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             return await handler(request)
-        except (Overloaded, BulkheadFull) as refusal:
-            return web.json_response({"error": str(refusal)}, status=503, headers={"Retry-After": str(RETRY_AFTER_S)})
-        except DeadlineSpent as refusal:
-            return web.json_response({"error": str(refusal)}, status=504)
+        except web.HTTPException:
+            raise
         except behind_us as failure:
-            return web.json_response({"error": f"{type(failure).__name__}: {failure}"}, status=502)
+            if request.writer.output_size > 0:
+                raise
+            return _blaming(failure)
 
     return blame
+
+
+def _blaming(failure: Exception) -> web.Response:
+    match failure:
+        case Overloaded() | BulkheadFull():
+            return web.json_response({"error": str(failure)}, status=503, headers={"Retry-After": str(RETRY_AFTER_S)})
+        case DeadlineSpent():
+            return web.json_response({"error": str(failure)}, status=504)
+        case _:
+            return web.json_response({"error": f"{type(failure).__name__}: {failure}"}, status=502)
 
 
 def isolation_handler(isolation: Isolation) -> Handler:

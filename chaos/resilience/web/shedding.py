@@ -26,6 +26,10 @@ def shedding_middleware(
 
     It comes after ``deadline_middleware``, whose deadline it reads. ``priority`` says how important a request is;
     without it, the request's header says so. The header is believed, so at the edge of a system pass a function.
+
+    What the shedder learns from is requests that were answered with a status under 400 (how long they took) and those
+    that failed. A request that was answered with 4xx tells nothing, for it is quick however slow the route is; nor
+    does one that was cancelled, or failed when its caller had gone away.
     """
 
     @web.middleware
@@ -51,21 +55,26 @@ def shedding_middleware(
                 status=503,
                 headers={"Retry-After": str(refused.retry_after_s)},
             )
-        duration_s: float | None = None
-        failed = True
+        status: int | None = None
+        """None: it tells nothing."""
         try:
             response = await handler(request)
-            failed = response.status >= 500
-            duration_s = loop.time() - begun_s
+            status = response.status
         except web.HTTPException as answer:
-            failed = answer.status >= 500
-            duration_s = loop.time() - begun_s
+            status = answer.status
             raise
         except Exception:
-            duration_s = loop.time() - begun_s
+            status = None if request.transport is None else 500
             raise
         finally:
-            shedder.ended(loop.time(), route=route, duration_s=duration_s, failed=failed)
+            now_s = loop.time()
+            telling = status is not None and not 400 <= status < 500
+            shedder.ended(
+                now_s,
+                route=route,
+                duration_s=now_s - begun_s if telling else None,
+                failed=status is None or status >= 500,
+            )
         return response
 
     return shed
