@@ -15,7 +15,11 @@ failure, timeout       yes                                 yes, within the budge
 ``Overloaded``         no; passed over for a while         yes, within the budget
 ``BadRequest``         no: it answered                     no: the answer would be the same
 cancelled              no                                  no
+slow (with ``hedge``)  no, whoever is overtaken            yes, within the hedge's budget
 =====================  ==================================  ===========================
+
+Only the first attempt of a call is hedged: a call makes at most one attempt more than ``attempts``. What fails once
+its task was cancelled counts as cancelled here, whatever it says: nobody waits for another replica's answer.
 
 ``Overloaded`` deserves its row. The replica is alive and says so at little cost, so its breaker has nothing to learn:
 opening it would turn "send me less" into "send me nothing", and push all of the load on the next one. It has done
@@ -38,6 +42,7 @@ from chaos.resilience.deadline import Deadline, current_scope
 from chaos.resilience.errors import BadRequest, BulkheadFull, DeadlineSpent, Overloaded, ShortCircuited
 from chaos.resilience.hedge import Hedge
 from chaos.resilience.isolation import Isolation
+from chaos.resilience.retry import times_cancelled
 from chaos.resilience.settings import CommandSettings, DeadlineShare, ReplicaSettings
 
 A = TypeVar("A")
@@ -124,7 +129,7 @@ class Replicas(Generic[A]):
             return await function(self.replicas[self._turn].address)
         loop = get_running_loop()
         now_s = loop.time()
-        self._budget.first_attempt(now_s)
+        cancellations = times_cancelled()
         if current_scope().at_s <= now_s:
             raise DeadlineSpent(self.name)
         left = self._attempts if attempts is None else min(attempts, self._attempts)
@@ -133,6 +138,7 @@ class Replicas(Generic[A]):
         replica = self._choose(untried, now_s)
         if replica is None:
             raise self._refusal(now_s)
+        self._budget.first_attempt(now_s)  # not before: calls that nobody could take must not save up for later
         while True:
             untried.remove(replica)
             left -= 1
@@ -144,11 +150,13 @@ class Replicas(Generic[A]):
             except (BadRequest, MemoryError):
                 raise
             except Exception:
+                if times_cancelled() > cancellations:  # the function made something else of its cancellation
+                    raise
                 now_s = loop.time()
                 following = self._choose(untried, now_s) if left > 0 else None
                 if following is None or current_scope().at_s <= now_s or not self._budget.try_spend(now_s):
                     raise
-                replica = following
+                replica, hedge = following, None
 
     async def _attempt(self, replica: Replica[A], function: Callable[[A], Awaitable[T]]) -> T:
         try:

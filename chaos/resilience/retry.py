@@ -55,9 +55,7 @@ class Retry(Generic[P, T]):
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call ``run``, again on failure; raise what the last attempt raised."""
         loop = asyncio.get_running_loop()
-        task = asyncio.current_task(loop)
-        assert task is not None, "a retry is awaited in an asyncio task"
-        cancelling = task.cancelling()
+        cancellations = times_cancelled()
         self._budget.first_attempt(loop.time())
         attempt = 1
         while True:
@@ -70,7 +68,7 @@ class Retry(Generic[P, T]):
                 now_s = loop.time()
                 if (
                     attempt >= self._settings.attempts
-                    or task.cancelling() > cancelling  # ``run`` made something else of its cancellation
+                    or times_cancelled() > cancellations  # ``run`` made something else of its cancellation
                     or now_s + pause_s >= current_scope().at_s
                     or not self._budget.try_spend(now_s)
                 ):
@@ -83,3 +81,13 @@ class Retry(Generic[P, T]):
         settings = self._settings
         longest_s = min(settings.backoff_max_s, settings.backoff_s * 2.0 ** min(attempt - 1, 60))
         return self._rng.uniform(0.0, longest_s)
+
+
+def times_cancelled() -> int:
+    """Return how often the running task has been asked to end; more than before means that nobody waits any more.
+
+    (Whoever asks does not keep the task itself: a failure refers to the frames that it came through, and a task to its
+    failure, which would make a cycle.)
+    """
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()

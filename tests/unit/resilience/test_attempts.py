@@ -13,7 +13,9 @@ from chaos.resilience import (
     BudgetSettings,
     Deadline,
     DeadlineExceeded,
+    DeadlineShare,
     DeadlineSpent,
+    Force,
     Isolation,
     Overloaded,
     Replicas,
@@ -22,7 +24,7 @@ from chaos.resilience import (
     ShortCircuited,
     Switches,
 )
-from tests.unit.resilience.kit import BREAKER, NEVER_OPENS, Broken, Unlicensed
+from tests.unit.resilience.kit import BREAKER, NEVER_OPENS, Broken, Unlicensed, make_command
 from tests.unit.resilience.virtual import now_s, virtual
 
 
@@ -250,3 +252,49 @@ async def test_a_replica_that_always_fails_costs_the_callers_nothing_and_few_cal
         assert await replicas.call(servers) == "b"
         await asyncio.sleep(0.01)
     assert Counter(servers.asked)["a"] <= 20 + 2
+
+
+@virtual
+async def test_calls_that_nobody_could_take_save_up_no_second_attempts():
+    replicas, _ = make_replicas(
+        breaker=BREAKER, attempts=2, budget=BudgetSettings(floor_per_s=0.2, percent=20.0, window_s=10.0)
+    )
+    servers = Servers(a=[Broken()], b=[Broken()])
+    with pytest.raises(Broken):
+        await replicas.call(servers)
+    for _ in range(500):
+        with pytest.raises(ShortCircuited):
+            await replicas.call(servers)
+    for one in replicas.replicas:
+        one.command.breaker.force(Force.CLOSED)
+    del servers.asked[:]
+    for _ in range(20):
+        with pytest.raises(Broken):
+            await replicas.call(servers)
+    assert len(servers.asked) <= 20 + 2 + 0.2 * 21
+
+
+@virtual
+async def test_what_was_cancelled_goes_to_no_other_replica_whatever_it_says():
+    replicas, isolation = make_replicas("abc", attempts=3, attempt_timeout_s=2.0, share=DeadlineShare.ALL)
+    asked = []
+
+    async def stubborn(address):
+        asked.append(address)
+        try:
+            await asyncio.sleep(10.0)
+        except asyncio.CancelledError:
+            raise Broken from None
+
+    call = asyncio.create_task(replicas.call(stubborn))
+    await asyncio.sleep(0.1)
+    call.cancel()
+    await asyncio.wait([call])
+    assert isinstance(call.exception(), Broken)
+    assert (now_s(), len(asked)) == (0.1, 1)
+
+    del asked[:]
+    with pytest.raises(DeadlineExceeded):
+        await make_command(lambda: replicas.call(stubborn))()
+    assert (now_s(), len(asked)) == (0.6, 1)
+    assert [one.in_flight for one in isolation.snapshot()] == [0, 0, 0]

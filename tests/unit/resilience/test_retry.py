@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import random
 
 import pytest
@@ -15,6 +17,7 @@ from chaos.resilience import (
     DeadlineExceeded,
     DeadlineSpent,
     Overloaded,
+    RetryBudget,
     RetrySettings,
     ShortCircuited,
     Switches,
@@ -91,6 +94,9 @@ async def test_pauses_are_spread_evenly_from_nothing_to_a_bound_that_doubles():
         assert max(one) > 0.95 * longest_s
         assert min(one) < 0.05 * longest_s
         assert sum(one) / len(one) == pytest.approx(longest_s / 2, rel=0.1)
+        # Kolmogorov's distance from an even spread; 1.63 / sqrt(n) is exceeded once in a hundred samples.
+        ranks = enumerate(sorted(one), start=1)
+        assert max(abs(rank / len(one) - pause_s / longest_s) for rank, pause_s in ranks) < 1.63 / len(one) ** 0.5
 
 
 @virtual
@@ -137,3 +143,89 @@ async def test_retries_of_one_command_can_be_switched_off():
     command = make_command(flaky, fallback=static, retry=RetrySettings(budget=GENEROUS), switches=Switches(retry=False))
     assert await command() == "fallback"
     assert len(flaky.moments) == 1
+
+
+class Stubborn:
+    """Hangs, and makes an error of its own of a cancellation."""
+
+    def __init__(self):
+        self.calls = 0
+
+    async def __call__(self):
+        self.calls += 1
+        try:
+            await asyncio.sleep(10.0)
+        except asyncio.CancelledError:
+            raise Broken from None
+
+
+@virtual
+async def test_what_a_deadline_cut_off_is_not_made_again_whatever_it_says():
+    stubborn = Stubborn()
+    command = make_command(stubborn, retry=RetrySettings(attempts=3, budget=GENEROUS))
+    with pytest.raises(DeadlineExceeded):
+        await command()
+    assert (now_s(), stubborn.calls) == (0.5, 1)
+
+
+@virtual
+async def test_what_its_caller_cancelled_is_not_made_again_whatever_it_says():
+    stubborn = Stubborn()
+    call = asyncio.create_task(make(stubborn)())
+    await asyncio.sleep(0.1)
+    call.cancel()
+    await asyncio.wait([call])
+    assert isinstance(call.exception(), Broken)
+    assert (now_s(), stubborn.calls) == (0.1, 1)
+
+
+@virtual
+async def test_a_cancellation_is_not_made_again_in_an_attempt_or_in_a_pause():
+    flaky = Flaky(asyncio.CancelledError())
+    with pytest.raises(asyncio.CancelledError):
+        await make(flaky)()
+    assert len(flaky.moments) == 1
+
+    flaky = Flaky(*[Broken()] * 3)
+    call = asyncio.create_task(make(flaky, backoff_s=1.0)())
+    await asyncio.sleep(0.001)
+    call.cancel()
+    await asyncio.wait([call])
+    assert call.cancelled()
+    assert len(flaky.moments) == 1
+
+
+@virtual
+async def test_several_may_share_one_budget():
+    budget = RetryBudget(BudgetSettings(percent=0.0, floor_per_s=0.3, window_s=10.0))
+    flaky = Flaky(*[Broken()] * 100)
+    both = [Retry(flaky, settings=RetrySettings(backoff_s=0.0), rng=random.Random(1), budget=budget) for _ in range(2)]
+    for retry in both * 5:
+        with pytest.raises(Broken):
+            await retry()
+    assert sum(retry.retries for retry in both) == 3
+    assert len(flaky.moments) == 10 + 3
+
+
+@pytest.mark.parametrize("own_task", [False, True], ids=["awaited", "a task of its own"])
+@virtual
+async def test_a_failure_makes_no_reference_cycle(own_task):
+    async def fail():
+        raise Broken
+
+    async def calls(retry, count):
+        for _ in range(count):
+            call = asyncio.create_task(retry()) if own_task else retry()
+            with contextlib.suppress(Broken):
+                await call
+            del call
+
+    retry = make(fail, attempts=2, backoff_s=0.0)
+    await calls(retry, 5)
+    gc.collect()
+    gc.disable()
+    try:
+        await calls(retry, 100)
+        assert gc.collect() < 100
+    finally:
+        gc.enable()

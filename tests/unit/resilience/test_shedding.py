@@ -6,6 +6,7 @@ import asyncio
 import math
 import random
 
+import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
@@ -321,6 +322,20 @@ async def test_only_answers_teach_how_long_a_route_takes_and_only_failures_shrin
     assert (await service.get(f"/status/{status}"))[0] == status
     assert (service.usual_s("GET /status/{status}") is not None) == teaches
     assert service.shedder.limit == 10 - shrinks
+
+
+async def test_a_cancelled_request_is_no_failure_though_its_caller_is_still_there():
+    shedder = Shedder(SheddingSettings(learn_calls=1, adaptive=AimdSettings(initial=10, minimum=2, maximum=10)))
+
+    async def cancelled(request):
+        raise asyncio.CancelledError
+
+    app = web.Application(middlewares=[shedding_middleware(shedder)])
+    app.router.add_get("/", cancelled)
+    async with TestClient(TestServer(app)) as client:
+        with pytest.raises(aiohttp.ServerDisconnectedError):
+            await client.get("/")
+    assert (shedder.limit, shedder.in_flight) == (10, 0)
 
 
 async def test_a_viewer_who_leaves_a_stream_is_no_failure_of_ours():
