@@ -62,6 +62,11 @@ def current_scope() -> Scope:
     return scope
 
 
+def to_header(left_s: float) -> str:
+    """Return the header's value for a deadline ``left_s`` seconds from now, rounded down."""
+    return str(max(0, math.floor(min(left_s * 1000.0, MILLISECONDS_MAX))))
+
+
 class Deadline:
     """A moment on the event loop's clock, in seconds; ``with`` makes it the current one for what runs inside.
 
@@ -108,7 +113,7 @@ class Deadline:
 
     def to_header(self) -> str:
         """Return the whole milliseconds left, rounded down: the next service must not get more than there is."""
-        return str(max(0, math.floor(min(self.remaining_s() * 1000.0, MILLISECONDS_MAX))))
+        return to_header(self.remaining_s())
 
     def remaining_s(self) -> float:
         """Return the seconds left; 0 when it has passed."""

@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
+from collections.abc import Callable
 
 from chaos.resilience.breaker import Token
 from chaos.resilience.deadline import Scope
@@ -42,6 +43,13 @@ class RunningCall(Scope):
         """Whether it was cut off; to be asked before it is ended."""
         return self.holder is None
 
+    def cut_off(self) -> None:
+        """Cancel its task, unless it has ended."""
+        task = self.holder
+        if task is not None:
+            self.holder = None
+            task.cancel()
+
     def take_back(self) -> bool:
         """Take our cancellation back, before the call is ended; whether nobody else had the task cancelled as well.
 
@@ -51,8 +59,15 @@ class RunningCall(Scope):
         return self.expired and task is not None and task.uncancel() <= self.cancelling
 
 
+def ends_this_task(scope: Scope) -> bool:
+    """Whether ``scope`` is a call that will be cut off by cancelling the running task, so that nobody else need."""
+    return scope.holder is asyncio.current_task()
+
+
 class Expiry:
     """Cuts off the calls of one command at their deadlines. Works on one event loop at a time, and moves along.
+
+    ``due`` is what is done to a call at its moment, if not cutting it off.
 
     A caller in a hurry may do itself what is done most often: append to ``queue`` what belongs at its end, when
     ``loop`` is the running one and the timer, armed for ``armed_at_s``, fires early enough; and take ended calls from
@@ -60,9 +75,10 @@ class Expiry:
     ``timers`` are those of the calls that have one of their own.
     """
 
-    __slots__ = ("_timer", "armed_at_s", "loop", "queue", "timers")
+    __slots__ = ("_due", "_timer", "armed_at_s", "loop", "queue", "timers")
 
-    def __init__(self) -> None:
+    def __init__(self, due: Callable[[RunningCall], None] | None = None) -> None:
+        self._due = due or RunningCall.cut_off
         self.queue: deque[RunningCall] = deque()
         self.loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -76,7 +92,7 @@ class Expiry:
         at_s = call.at_s
         queue = self.queue
         if queue and at_s < queue[-1].at_s:
-            self.timers[call] = loop.call_at(at_s, self._cut_off, call)
+            self.timers[call] = loop.call_at(at_s, self._due, call)
             return
         queue.append(call)
         if at_s < self.armed_at_s:
@@ -111,15 +127,9 @@ class Expiry:
         self.armed_at_s = math.inf
         queue = self.queue
         while queue and (queue[0].holder is None or queue[0].at_s <= due_s):
-            self._cut_off(queue.popleft())
+            self._due(queue.popleft())
         if queue and queue[0].at_s < math.inf:
             self._arm(loop, queue[0].at_s)
-
-    def _cut_off(self, call: RunningCall) -> None:
-        task = call.holder
-        if task is not None:
-            call.holder = None
-            task.cancel()
 
     def _move(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin anew on another event loop: the calls of the one before are gone with it."""

@@ -99,11 +99,6 @@ class Lifecycle(Generic[T]):
         """Calls of its fallbacks in progress."""
         return sum(bulkhead.in_use for _, bulkhead in self._fallbacks)
 
-    @property
-    def full(self) -> bool:
-        """Whether its bulkhead would refuse a call now, or have it wait."""
-        return self._bulkhead.in_use >= self._bulkhead.limit
-
     def snapshot(self) -> CommandSnapshot:
         """Return its state and numbers as they are now; to be called in the event loop's thread."""
         now_s = get_running_loop().time()

@@ -30,9 +30,8 @@ _WARM_UP_CALLS = 10
 class Limit(Protocol):
     """What a bulkhead asks for its size."""
 
-    @property
-    def value(self) -> int:
-        """The most calls at once, now."""
+    value: int
+    """The most calls at once, now."""
 
     def observe(self, now_s: float, duration_s: float, in_flight: int, *, failed: bool) -> None:
         """Learn from a call that ended at ``now_s`` after ``duration_s``, with ``in_flight`` calls, itself included."""
@@ -45,17 +44,12 @@ class AimdLimit:
     that end badly together shrink it once.
     """
 
-    __slots__ = ("_limit", "_settings", "_shrunk_s")
+    __slots__ = ("_settings", "_shrunk_s", "value")
 
     def __init__(self, settings: AimdSettings) -> None:
         self._settings = settings
-        self._limit = settings.initial
         self._shrunk_s = -math.inf
-
-    @property
-    def value(self) -> int:
-        """The most calls at once, now."""
-        return self._limit
+        self.value = settings.initial
 
     def observe(self, now_s: float, duration_s: float, in_flight: int, *, failed: bool) -> None:
         """Learn from a call: a failure or a slow call shrinks the limit; a good one lets it grow while it is in use."""
@@ -63,10 +57,10 @@ class AimdLimit:
         if now_s - duration_s < self._shrunk_s:
             return
         if failed or duration_s > settings.slow_s:
-            self._limit = max(settings.minimum, math.floor(self._limit * settings.backoff))
+            self.value = max(settings.minimum, math.floor(self.value * settings.backoff))
             self._shrunk_s = now_s
-        elif in_flight * 2 >= self._limit:
-            self._limit = min(settings.maximum, self._limit + 1)
+        elif in_flight * 2 >= self.value:
+            self.value = min(settings.maximum, self.value + 1)
 
 
 class Gradient2Limit:
@@ -78,10 +72,11 @@ class Gradient2Limit:
     """
 
     __slots__ = ("_calls", "_estimate", "_failed", "_in_flight", "_long_s", "_measurements", "_sample_from_s",
-                 "_settings", "_sum_s")  # fmt: skip
+                 "_settings", "_sum_s", "value")  # fmt: skip
 
     def __init__(self, settings: Gradient2Settings) -> None:
         self._settings = settings
+        self.value = settings.initial
         self._estimate = float(settings.initial)
         self._long_s = 0.0
         self._measurements = 0
@@ -91,11 +86,6 @@ class Gradient2Limit:
         self._in_flight = 0
         self._failed = False
 
-    @property
-    def value(self) -> int:
-        """The most calls at once, now."""
-        return int(self._estimate)
-
     def observe(self, now_s: float, duration_s: float, in_flight: int, *, failed: bool) -> None:
         """Learn from a call."""
         if self._calls == 0 and now_s > self._sample_from_s:
@@ -103,7 +93,8 @@ class Gradient2Limit:
         self._calls += 1
         self._sum_s += duration_s
         self._in_flight = max(self._in_flight, in_flight)
-        self._failed = self._failed or failed
+        if failed:
+            self._failed = True
         settings = self._settings
         if self._calls >= settings.sample_calls and now_s - self._sample_from_s >= settings.sample_s:
             self._measured(self._sum_s / self._calls)
@@ -132,6 +123,7 @@ class Gradient2Limit:
         if self._failed:
             estimate = min(estimate, self._estimate)
         self._estimate = max(float(settings.minimum), min(float(settings.maximum), estimate))
+        self.value = int(self._estimate)
 
 
 def make_limit(settings: AdaptiveSettings) -> Limit:

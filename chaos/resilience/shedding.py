@@ -18,7 +18,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 
-from chaos.resilience.latency import LatencyWindow
+from chaos.resilience.latency import LatencyWindow, LearnedQuantile
 from chaos.resilience.limits import Limit, make_limit
 from chaos.resilience.settings import AdaptiveSettings
 
@@ -140,40 +140,6 @@ class _Fixed:
         """Learn nothing."""
 
 
-class _Route:
-    """How long requests of one route took lately.
-
-    The median is worked out again only when it can have changed: a duration came in, or the window moved on by a
-    bucket. So a route that is refused thousands of times a second costs no sorting.
-    """
-
-    __slots__ = ("_bucket", "_bucket_s", "_calls_min", "_usual_s", "_window")
-
-    def __init__(self, settings: SheddingSettings) -> None:
-        samples_max = max(_SAMPLES_MAX, settings.learn_calls)
-        self._window = LatencyWindow(settings.learn_window_s, buckets=_BUCKETS, samples_max=samples_max)
-        self._calls_min = settings.learn_calls
-        self._bucket_s = settings.learn_window_s / _BUCKETS
-        self._bucket: int | None = None
-        """The bucket that ``_usual_s`` was worked out in; None: it must be worked out."""
-        self._usual_s: float | None = None
-
-    def record(self, now_s: float, duration_s: float) -> None:
-        """Take in a request that succeeded."""
-        if now_s >= self._window.full_until_s:
-            self._window.record(now_s, duration_s)
-            self._bucket = None
-
-    def usual_s(self, now_s: float) -> float | None:
-        """Return the median; None while too little is known."""
-        bucket = int(now_s // self._bucket_s)
-        if bucket != self._bucket:
-            self._bucket = bucket
-            known = self._window.count(now_s) >= self._calls_min
-            self._usual_s = self._window.quantile(now_s, 0.5) if known else None
-        return self._usual_s
-
-
 class Shedder:
     """Decides which requests a server takes on. Every admitted request must be ``ended`` once."""
 
@@ -182,8 +148,8 @@ class Shedder:
         self._limit: Limit = (
             _Fixed(settings.max_concurrent) if settings.adaptive is None else make_limit(settings.adaptive)
         )
-        self._routes: dict[str, _Route] = {}
-        self._admitted: Counter[Priority] = Counter()
+        self._routes: dict[str, LearnedQuantile] = {}
+        self._admitted = [0] * len(Priority)
         self._shed: Counter[tuple[Priority, ShedReason]] = Counter()
         self.in_flight = 0
 
@@ -196,10 +162,10 @@ class Shedder:
         """Take a request on (None), or say why not. ``remaining_s`` is what its caller's deadline leaves, if any."""
         reason: ShedReason | None = None
         # One request is always taken on, whatever its priority: a small limit must not shut anybody out for good.
-        if self.in_flight and self.in_flight + 1 > self.limit * self._settings.shares[priority] + _ROUNDING:
+        if self.in_flight and self.in_flight + 1 > self._limit.value * self._settings.shares[priority] + _ROUNDING:
             reason = ShedReason.OVERLOADED
         elif remaining_s is not None:
-            usual_s = self.usual_s(now_s, route)
+            usual_s = self._learned(route).value(now_s)
             if usual_s is not None and remaining_s < usual_s:
                 reason = ShedReason.CANNOT_FINISH
         if reason is not None:
@@ -223,22 +189,31 @@ class Shedder:
 
     def usual_s(self, now_s: float, route: str) -> float | None:
         """Return the median of what requests of ``route`` took lately; None while too little is known."""
-        return self._learned(route).usual_s(now_s)
+        return self._learned(route).value(now_s)
 
     def snapshot(self) -> ShedderSnapshot:
         """Return its numbers as they are now."""
         return ShedderSnapshot(
             in_flight=self.in_flight,
             limit=self.limit,
-            admitted={priority.to_header(): count for priority, count in sorted(self._admitted.items())},
+            admitted={
+                priority.to_header(): self._admitted[priority] for priority in Priority if self._admitted[priority]
+            },
             shed={
                 f"{priority.to_header()}/{reason}": count for (priority, reason), count in sorted(self._shed.items())
             },
         )
 
-    def _learned(self, route: str) -> _Route:
-        if route not in self._routes and len(self._routes) >= _ROUTES_MAX:
-            route = _OTHER_ROUTES
-        if route not in self._routes:
-            self._routes[route] = _Route(self._settings)
-        return self._routes[route]
+    def _learned(self, route: str) -> LearnedQuantile:
+        learned = self._routes.get(route)
+        if learned is None:
+            if len(self._routes) >= _ROUTES_MAX:
+                route = _OTHER_ROUTES
+            learned = self._routes[route] = self._routes.get(route) or self._new_route()
+        return learned
+
+    def _new_route(self) -> LearnedQuantile:
+        settings = self._settings
+        samples_max = max(_SAMPLES_MAX, settings.learn_calls)
+        window = LatencyWindow(settings.learn_window_s, buckets=_BUCKETS, samples_max=samples_max)
+        return LearnedQuantile(window, 0.5, minimum_calls=settings.learn_calls)

@@ -28,15 +28,21 @@ the deadline alone (no header, no time limit of its own), for controls; the mapp
 from __future__ import annotations
 
 import json
+import math
+from asyncio import get_running_loop
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
 
-from chaos.resilience.deadline import DEADLINE_HEADER, Deadline
+from chaos.resilience.deadline import DEADLINE_HEADER, current_scope, to_header
 from chaos.resilience.errors import BadRequest, DeadlineSpent, Overloaded
+from chaos.resilience.expiry import ends_this_task
 from chaos.resilience.shedding import PRIORITY_HEADER, Priority, current_priority
+
+_UNLIMITED = aiohttp.ClientTimeout(total=None)
+"""For a call that a command cuts off: a second timer, aiohttp's own, would only cost time."""
 
 RETRY_AFTER_DEFAULT_S = 1.0
 """The pause taken for an overloaded service that names none, or none that is a number of seconds."""
@@ -97,7 +103,7 @@ class ServiceClient:
     ) -> None:
         self._session = session
         self._enabled = enabled
-        self._timeout_s = timeout_s
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._body_bytes_max = body_bytes_max
 
     async def request(
@@ -117,23 +123,20 @@ class ServiceClient:
         sent = dict(headers or {})
         if (priority := current_priority()) is not Priority.NORMAL:
             sent[PRIORITY_HEADER] = priority.to_header()
-        limit_s: float | None = None
+        timeout = _UNLIMITED
         if self._enabled:
-            limit_s = self._timeout_s
-            deadline = Deadline.current()
-            if deadline is not None:
-                limit_s = deadline.remaining_s()
-                if limit_s <= 0:
+            scope = current_scope()
+            if scope.at_s == math.inf:
+                timeout = self._timeout
+            else:
+                left_s = scope.at_s - get_running_loop().time()
+                if left_s <= 0:
                     raise DeadlineSpent(url)
-                sent[DEADLINE_HEADER] = deadline.to_header()
+                sent[DEADLINE_HEADER] = to_header(left_s)
+                if not ends_this_task(scope):
+                    timeout = aiohttp.ClientTimeout(total=left_s)
         async with self._session.request(
-            method,
-            url,
-            json=json,
-            data=data,
-            params=params,
-            headers=sent,
-            timeout=aiohttp.ClientTimeout(total=limit_s),
+            method, url, json=json, data=data, params=params, headers=sent, timeout=timeout
         ) as response:
             reply = Reply(status=response.status, headers=response.headers, body=await self._read(response))
         return _checked(url, reply)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Collection
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from chaos.resilience.deadline import Deadline
-from chaos.resilience.shedding import PRIORITY_HEADER, Priority, Shedder, set_priority
+from chaos.resilience.deadline import current_scope
+from chaos.resilience.shedding import PRIORITY_HEADER, Priority, Shedder, current_priority, set_priority
 from chaos.resilience.web.server import Handler
 
-EXEMPT = ("/healthz", "/isolation", "/hystrix.stream", "/metrics")
+EXEMPT = frozenset({"/healthz", "/isolation", "/hystrix.stream", "/metrics"})
 """Paths that are never turned away: who asks how the server is must get an answer when it is busy."""
 
 
@@ -34,20 +35,24 @@ def shedding_middleware(
 
     @web.middleware
     async def shed(request: web.Request, handler: Handler) -> web.StreamResponse:
-        said = request.headers.get(PRIORITY_HEADER)
-        importance = Priority.from_header(said) if priority is None else priority(request)
-        set_priority(importance)
+        if priority is None:
+            said = request.headers.get(PRIORITY_HEADER)
+            importance = Priority.NORMAL if said is None else Priority.from_header(said)
+        else:
+            importance = priority(request)
+        if importance is not current_priority():
+            set_priority(importance)
         if request.path in exempt:
             return await handler(request)
         loop = asyncio.get_running_loop()
         begun_s = loop.time()
-        deadline = Deadline.current()
+        at_s = current_scope().at_s
         route = _route(request)
         refused = shedder.admit(
             begun_s,
             route=route,
             priority=importance,
-            remaining_s=None if deadline is None else deadline.remaining_s(),
+            remaining_s=None if at_s == math.inf else at_s - begun_s,
         )
         if refused is not None:
             return web.json_response(
