@@ -1,7 +1,11 @@
-"""What isolation costs the target: plays granted a second with it and without it, nothing failing.
+"""What isolation costs the target: plays a second with it and without it, nothing failing, the machine's cores full.
 
-Two targets run side by side, one with isolation switched off. A closed loop of clients asks one of them for plays for
-a while, then the other, in turn, so that a noisy machine hits both alike.
+Two targets run side by side, one with isolation switched off. Viewers press Play at the one, then at the other, by turns,
+so that a noisy machine hits both alike; and each pair of rounds is the same plays, so that both have the same work.
+A new play is begun whenever one has come far enough, twelve at a time:
+
+* a *start* is a whole play up to its first frame: granted, its ten OCAs tried, streamed from the best one;
+* a *grant* is the first of its twelve requests alone, in which all of the isolation is.
 """
 
 from __future__ import annotations
@@ -9,76 +13,137 @@ from __future__ import annotations
 import asyncio
 import random
 import statistics
+from collections.abc import Awaitable, Callable, Sequence
 
 import aiohttp
 
-from benchmarks.runs import ROOT
+from benchmarks.runs import ROOT, table
 from chaos.environment import Backend, Environment
 from chaos.topology.model import InstanceConfig
 from chaos.topology.parser import load_topology
-from targets.playback import tokens
+from targets.playback.asyncio_player import AsyncioPlayer
+from targets.playback.client import ClientConfig, PlaybackClient, PlayOrder
+from targets.playback.client_protocol import ClientEvent, Failed, Refused, Started
 from targets.playback.seed_data import SeedData
 
-ROUNDS = 14
-ROUND_S = 2.5
-CLIENTS = 12
+ROUNDS = 16
+AT_ONCE = 40
+STARTS = 300
+GRANTS = 1_200
 ANSWERS = {200, 403}
 """A play, or a refusal for plan or licence: both have gone the whole way."""
 
+Play = Callable[[PlayOrder], Awaitable[None]]
+"""Returns when another play may be begun."""
 
-async def _plays(config: InstanceConfig, session: aiohttp.ClientSession, rng: random.Random) -> float:
-    """Return how many plays a second the target answers."""
+
+def orders(config: InstanceConfig, count: int, rng: random.Random) -> list[PlayOrder]:
+    """Return plays that random subscribers ask for."""
     data = SeedData.of(config)
-    address = config.calls["elb"][0].address
     key = str(config.settings["signing_key"])
+    chosen = [(rng.choice(data.subscribers), rng.choice(data.titles)) for _ in range(count)]
+    return [
+        PlayOrder(
+            elb=config.calls["elb"][0].address,
+            title=title.id,
+            token=data.token(subscriber, key),
+            client_ip=data.client_ip(subscriber),
+            scheduled_s=0.0,
+        )
+        for subscriber, title in chosen
+    ]
+
+
+async def plays_per_s(play: Play, ordered: Sequence[PlayOrder]) -> float:
+    """Do the plays, so many at once, and return how many were done a second."""
     loop = asyncio.get_running_loop()
+    waiting = iter(ordered)
     begun_s = loop.time()
-    answered = 0
 
-    async def client() -> None:
-        nonlocal answered
-        while loop.time() < begun_s + ROUND_S:
-            subscriber = rng.choice(data.subscribers)
-            headers = {
-                "Authorization": f"Bearer {tokens.issue(subscriber, key)}",
-                "X-Forwarded-For": data.client_ip(subscriber),
-            }
-            body = {"title": rng.choice(data.titles).id}
-            async with session.post(f"http://{address}/play", json=body, headers=headers) as response:
-                await response.read()
-                if response.status not in ANSWERS:
-                    raise SystemExit(f"a play was answered with status {response.status}: {await response.text()}")
-                answered += 1
+    async def viewer() -> None:
+        for order in waiting:
+            await play(order)
 
-    await asyncio.gather(*(client() for _ in range(CLIENTS)))
-    return answered / (loop.time() - begun_s)
+    await asyncio.gather(*(viewer() for _ in range(AT_ONCE)))
+    return len(ordered) / (loop.time() - begun_s)
+
+
+def granting(session: aiohttp.ClientSession) -> Play:
+    """Return a play that ends when it is granted or refused."""
+
+    async def play(order: PlayOrder) -> None:
+        headers = {"Authorization": f"Bearer {order.token}", "X-Forwarded-For": order.client_ip}
+        url = f"http://{order.elb}/play"
+        async with session.post(url, json={"title": order.title}, headers=headers) as response:
+            await response.read()
+            if response.status not in ANSWERS:
+                raise SystemExit(f"a play was answered with status {response.status}: {await response.text()}")
+
+    return play
+
+
+def starting(rng: random.Random, watching: set[asyncio.Task[None]]) -> Play:
+    """Return a play that lasts until its first frame; who sees it is then left to watch, in ``watching``."""
+    player = AsyncioPlayer(lambda: aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
+
+    async def play(order: PlayOrder) -> None:
+        loop = asyncio.get_running_loop()
+        begun: asyncio.Future[ClientEvent] = loop.create_future()
+
+        def tell(event: ClientEvent) -> None:
+            if isinstance(event, Started | Refused | Failed) and not begun.done():
+                begun.set_result(event)
+
+        now = PlayOrder(
+            elb=order.elb, title=order.title, token=order.token, client_ip=order.client_ip, scheduled_s=loop.time()
+        )
+        client = PlaybackClient(now, ClientConfig(), rng=random.Random(rng.random()), tell=tell)
+        task = loop.create_task(player.play(client))
+        watching.add(task)
+        task.add_done_callback(watching.discard)
+        event = await begun
+        if isinstance(event, Failed):
+            raise SystemExit(f"a play failed: {event}")
+
+    return play
 
 
 async def _main() -> None:
     topology = load_topology(ROOT / "targets/playback")
     rng = random.Random(5)
-    rates: dict[str, list[float]] = {"with": [], "without": []}
+    watching: set[asyncio.Task[None]] = set()
     async with (
         Environment(topology, emit=lambda _: None, backend=Backend.AUTO) as isolated,
         Environment(topology, emit=lambda _: None, backend=Backend.AUTO) as bare,
         aiohttp.ClientSession() as session,
     ):
-        await isolated.start_target(seed=1)
-        await bare.start_target(seed=1, disabled=("isolation",))
-        targets = {"with": isolated.client_config("client"), "without": bare.client_config("client")}
-        await asyncio.sleep(6.0)  # copies are pulled, caches of the first plays filled
-        for config in targets.values():
-            await _plays(config, session, rng)
-        for _ in range(ROUNDS):
-            for name in rng.sample(list(targets), 2):
-                rates[name].append(await _plays(targets[name], session, rng))
-    ratio = statistics.median(one / other for one, other in zip(rates["with"], rates["without"], strict=True))
+        # A session of one chunk: what follows the first frame is no matter of the isolation.
+        settings = {"session_chunks": 1}
+        await isolated.start_target(seed=1, settings=settings)
+        await bare.start_target(seed=1, disabled=("isolation",), settings=settings)
+        configs = {"with": isolated.client_config("client"), "without": bare.client_config("client")}
+        await asyncio.sleep(6.0)  # copies are pulled
+        measured = {
+            "starts/s": (starting(rng, watching), STARTS),
+            "grants/s": (granting(session), GRANTS),
+        }
+        rates: dict[str, dict[str, list[float]]] = {what: {side: [] for side in configs} for what in measured}
+        for number in range(ROUNDS + 1):
+            for what, (play, count) in measured.items():
+                seed = rng.random()
+                for side in rng.sample(list(configs), 2):
+                    rate = await plays_per_s(play, orders(configs[side], count, random.Random(seed)))
+                    if number:  # the first round fills caches and learns latencies
+                        rates[what][side].append(rate)
+                    if watching:
+                        await asyncio.wait(watching)
+    rows = []
+    for what, sides in rates.items():
+        ratio = statistics.median(one / other for one, other in zip(sides["with"], sides["without"], strict=True))
+        with_it, without = (f"{statistics.median(sides[side]):.0f}" for side in ("with", "without"))
+        rows.append((what, with_it, without, f"{ratio:.3f}", "0.97" if what == "starts/s" else ""))
     print("## What isolation costs the target\n")
-    print("| plays/s with isolation | without | ratio | to reach |")
-    print("|---|---|---|---|")
-    print(
-        f"| {statistics.median(rates['with']):.0f} | {statistics.median(rates['without']):.0f} | {ratio:.3f} | 0.97 |"
-    )
+    print(table(("", "with isolation", "without", "ratio", "to reach"), rows))
     print()
 
 

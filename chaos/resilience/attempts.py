@@ -61,10 +61,6 @@ class Replica(Generic[A]):
         self.bulkhead = command.bulkhead
         self.paused_until_s = float("-inf")
 
-    def able(self, now_s: float) -> bool:
-        """Whether it would take a call."""
-        return self.bulkhead.in_use < self.bulkhead.limit and self.breaker.admits(now_s)
-
 
 class Replicas(Generic[A]):
     """The replicas of one service, as one caller sees them.
@@ -151,30 +147,35 @@ class Replicas(Generic[A]):
             left -= 1
             try:
                 if hedge is not None:
-                    attempt = self._hedged(hedge, replica, untried, function)
+                    attempt: Awaitable[T] = self._hedged(hedge, replica, untried, function)
                 else:
-                    attempt = self._attempt(replica, function)
+                    attempt = replica.command(function)
                 if not self._shares_evenly:
                     return await attempt
                 with self._share_of_deadline(now_s, untried, left):
                     return await attempt
             except (BadRequest, MemoryError):
                 raise
-            except Exception:
+            except Exception as failure:
                 if times_cancelled() > cancellations:  # the function made something else of its cancellation
                     raise
                 now_s = loop.time()
+                if isinstance(failure, Overloaded) and hedge is None:
+                    self._pause(replica, failure, now_s)
                 following = self._choose(untried, now_s) if left > 0 else None
                 if following is None or current_scope().at_s <= now_s or not self._budget.try_spend(now_s):
                     raise
                 replica, hedge = following, None
 
+    def _pause(self, replica: Replica[A], refusal: Overloaded, now_s: float) -> None:
+        """Pass an overloaded replica over for a while."""
+        replica.paused_until_s = now_s + min(refusal.retry_after_s, self._settings.overload_pause_max_s)
+
     async def _attempt(self, replica: Replica[A], function: Callable[[A], Awaitable[T]]) -> T:
         try:
             return await replica.command(function)  # type: ignore[no-any-return] # it is the function's own answer
         except Overloaded as refusal:
-            pause_s = min(refusal.retry_after_s, self._settings.overload_pause_max_s)
-            replica.paused_until_s = get_running_loop().time() + pause_s
+            self._pause(replica, refusal, get_running_loop().time())
             raise
 
     async def _hedged(
@@ -193,13 +194,12 @@ class Replicas(Generic[A]):
 
     def _share_of_deadline(self, now_s: float, untried: Sequence[Replica[A]], attempts_left: int) -> Deadline:
         """Return the deadline of an attempt that leaves as much time to each that could follow it."""
-        able = sum(one.able(now_s) for one in untried) if self._budget.left(now_s) else 0
-        following = min(attempts_left, able)
+        following = min(attempts_left, len(_able(untried, now_s))) if self._budget.left(now_s) else 0
         return Deadline(now_s + (current_scope().at_s - now_s) / (1 + following))
 
     def _choose(self, untried: Sequence[Replica[A]], now_s: float) -> Replica[A] | None:
         """Return the less busy of two random replicas that would take a call: healthy ones that do not pause first."""
-        able = [one for one in untried if one.able(now_s)]
+        able = _able(untried, now_s)
         if self._healthy is not None:
             able = [one for one in able if self._healthy(one.address)] or able
         willing = [one for one in able if one.paused_until_s <= now_s] or able
@@ -215,6 +215,15 @@ class Replicas(Generic[A]):
     def _refusal(self, now_s: float) -> ShortCircuited | BulkheadFull:
         full = any(one.breaker.admits(now_s) for one in self.replicas)
         return BulkheadFull(self.name, self._settings.max_concurrent) if full else ShortCircuited(self.name)
+
+
+def _able(replicas: Sequence[Replica[A]], now_s: float) -> list[Replica[A]]:
+    """Return those that would take a call."""
+    return [
+        one
+        for one in replicas
+        if one.bulkhead.in_use < one.bulkhead.limit and (one.breaker.closed is not None or one.breaker.admits(now_s))
+    ]
 
 
 def _calling(address: A) -> Callable[[Callable[[A], Awaitable[Any]]], Awaitable[Any]]:

@@ -53,7 +53,8 @@ class Breaker:
     it is closed may be counted by ``window.successes += 1`` until ``window.quiet_until_s``.
     """
 
-    __slots__ = ("__weakref__", "_force", "_machine", "_places", "_retry_at_s", "_rng", "_settings", "_succeeded",
+    __slots__ = ("__weakref__", "_force", "_machine", "_places", "_retry_at_s", "_rng", "_settings", "_slow_call_s",
+                 "_succeeded",
                  "_times_open", "closed", "counts_at_once", "generation", "listeners", "name", "refuses_until_s",
                  "window")  # fmt: skip
 
@@ -64,6 +65,7 @@ class Breaker:
         self.counts_at_once = settings.slow_call_s is None
         self.refuses_until_s = -math.inf
         self._settings = settings
+        self._slow_call_s = math.inf if settings.slow_call_s is None else settings.slow_call_s
         self._rng = rng
         self._retry_at_s = -math.inf
         self._times_open = 0
@@ -119,14 +121,16 @@ class Breaker:
 
     def succeeded(self, token: Token, now_s: float, duration_s: float = 0.0) -> None:
         """Settle a call that gave an answer in time, after ``duration_s``."""
-        slow = self._is_slow(duration_s)
+        slow = duration_s > self._slow_call_s
         if token is self.closed:
             window = self.window
-            window.succeeded(now_s)
+            if now_s >= window.next_bucket_s:
+                window.roll(now_s)
+            window.successes += 1
             if slow:
                 window.was_slow(now_s)
             # A success can be the call that reaches the minimum volume, with enough bad ones before it.
-            if window.has_failures or not self.counts_at_once:
+            if window.failures != window.failures_before or not self.counts_at_once:
                 self._evaluate(now_s)
         elif token is self.generation:
             if slow:
@@ -138,7 +142,7 @@ class Breaker:
         """Settle a call that failed or ran out of time, after ``duration_s``."""
         if token is self.closed:
             self.window.failed(now_s)
-            if self._is_slow(duration_s):
+            if duration_s > self._slow_call_s:
                 self.window.was_slow(now_s)
             self._evaluate(now_s)
         elif token is self.generation:
@@ -173,10 +177,6 @@ class Breaker:
             self._machine.open()
         elif self.state == pybreaker.STATE_OPEN:
             self._retry_at_s = self.refuses_until_s = -math.inf
-
-    def _is_slow(self, duration_s: float) -> bool:
-        limit_s = self._settings.slow_call_s
-        return limit_s is not None and duration_s > limit_s
 
     def _trial_succeeded(self) -> None:
         self._succeeded += 1

@@ -21,7 +21,10 @@ class RetryBudget:
 
     def first_attempt(self, now_s: float) -> None:
         """Count a call, which earns its share of a second attempt."""
-        self._window.succeeded(now_s)
+        window = self._window
+        if now_s >= window.next_bucket_s:
+            window.roll(now_s)
+        window.successes += 1
 
     def left(self, now_s: float) -> bool:
         """Whether there may be a second attempt now."""

@@ -67,6 +67,18 @@ def to_header(left_s: float) -> str:
     return str(max(0, math.floor(min(left_s * 1000.0, MILLISECONDS_MAX))))
 
 
+def from_header(value: str) -> float:
+    """Return the seconds left that a header's value means; ``ValueError`` when it is no number of milliseconds.
+
+    Values over an hour are taken as an hour; negative ones mean a deadline that has passed.
+    """
+    text = value.strip()
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 15):
+        raise ValueError(f"{DEADLINE_HEADER} is {text[:40]!r}; it must be a whole number of milliseconds")
+    return min(int(text), MILLISECONDS_MAX) / 1000.0
+
+
 class Deadline:
     """A moment on the event loop's clock, in seconds; ``with`` makes it the current one for what runs inside.
 
@@ -77,10 +89,11 @@ class Deadline:
     Example: ``with Deadline.within(0.5): answer = await command()``.
     """
 
-    __slots__ = ("_entered", "at_s")
+    __slots__ = ("_entered", "_frees", "at_s")
 
     def __init__(self, at_s: float) -> None:
         self.at_s = at_s
+        self._frees = False
         self._entered: list[Scope] = []
 
     @classmethod
@@ -91,7 +104,9 @@ class Deadline:
     @classmethod
     def none(cls) -> Deadline:
         """Return no deadline at all: ``with Deadline.none():`` frees what runs inside from the current one."""
-        return _NoDeadline(math.inf)
+        deadline = cls(math.inf)
+        deadline._frees = True
+        return deadline
 
     @classmethod
     def current(cls) -> Deadline | None:
@@ -101,15 +116,8 @@ class Deadline:
 
     @classmethod
     def from_header(cls, value: str) -> Deadline:
-        """Return the deadline that a header's value means; ``ValueError`` when it is no number of milliseconds.
-
-        Values over an hour are taken as an hour, negative ones as a deadline that has passed.
-        """
-        text = value.strip()
-        digits = text.removeprefix("-")
-        if not (digits.isascii() and digits.isdigit() and len(digits) <= 15):
-            raise ValueError(f"{DEADLINE_HEADER} is {text[:40]!r}; it must be a whole number of milliseconds")
-        return cls.within(min(int(text), MILLISECONDS_MAX) / 1000.0)
+        """Return the deadline that a header's value means; see the function of this name."""
+        return cls.within(from_header(value))
 
     def to_header(self) -> str:
         """Return the whole milliseconds left, rounded down: the next service must not get more than there is."""
@@ -128,7 +136,7 @@ class Deadline:
         scope = Scope()
         scope.holder = self
         scope.outer = current_scope()
-        scope.at_s = self._at_under(scope.outer.at_s)
+        scope.at_s = self.at_s if self._frees or self.at_s < scope.outer.at_s else scope.outer.at_s
         self._entered.append(scope)
         innermost.set(scope)
         return self
@@ -140,13 +148,3 @@ class Deadline:
 
     def __repr__(self) -> str:
         return f"Deadline(at_s={self.at_s!r})"
-
-    def _at_under(self, outer_s: float) -> float:
-        return min(self.at_s, outer_s)
-
-
-class _NoDeadline(Deadline):
-    __slots__ = ()
-
-    def _at_under(self, outer_s: float) -> float:  # noqa: ARG002 - it frees from whatever was there
-        return self.at_s

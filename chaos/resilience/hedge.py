@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 from chaos.resilience.budget import RetryBudget
 from chaos.resilience.errors import BadRequest
 from chaos.resilience.expiry import Expiry, RunningCall
-from chaos.resilience.latency import LatencyWindow, LearnedQuantile
+from chaos.resilience.latency import LearnedQuantile
 from chaos.resilience.settings import HedgeSettings
 
 T = TypeVar("T")
@@ -70,8 +70,10 @@ class Hedge:
         self._settings = settings
         self._budget = RetryBudget(settings.budget)
         self._usual = LearnedQuantile(
-            LatencyWindow(settings.window_s, buckets=_BUCKETS, samples_max=_SAMPLES_MAX),
-            settings.quantile,
+            settings.window_s,
+            buckets=_BUCKETS,
+            samples_max=_SAMPLES_MAX,
+            fraction=settings.quantile,
             minimum_calls=settings.minimum_calls,
         )
         self._due = Expiry(self._begin_second)

@@ -64,30 +64,26 @@ class LatencyWindow:
         return quantile(durations, fraction) if durations else None
 
 
-class LearnedQuantile:
-    """A quantile of a window that is asked for at every call, and worked out at most every ``REFRESH_S`` seconds.
+class LearnedQuantile(LatencyWindow):
+    """A window whose one quantile is asked for at every call, and worked out at most every ``REFRESH_S`` seconds.
 
     ``value`` is None while the window holds fewer than ``minimum_calls``.
     """
 
-    __slots__ = ("_fraction", "_minimum_calls", "_until_s", "_value", "_window")
+    __slots__ = ("_fraction", "_minimum_calls", "_until_s", "_value")
 
-    def __init__(self, window: LatencyWindow, fraction: float, *, minimum_calls: int) -> None:
-        self._window = window
+    def __init__(self, window_s: float, *, buckets: int, samples_max: int, fraction: float, minimum_calls: int) -> None:
+        super().__init__(window_s, buckets=buckets, samples_max=samples_max)
         self._fraction = fraction
         self._minimum_calls = minimum_calls
         self._until_s = -math.inf
         self._value: float | None = None
 
-    def record(self, now_s: float, duration_s: float) -> None:
-        """Learn from a call that ended at ``now_s`` after ``duration_s``."""
-        self._window.record(now_s, duration_s)
-
     def value(self, now_s: float) -> float | None:
         """Return the quantile as it was within the last ``REFRESH_S`` seconds."""
         if now_s >= self._until_s:
-            known = self._window.count(now_s) >= self._minimum_calls
-            self._value = self._window.quantile(now_s, self._fraction) if known else None
+            known = self.count(now_s) >= self._minimum_calls
+            self._value = self.quantile(now_s, self._fraction) if known else None
             if known:
                 self._until_s = now_s + REFRESH_S
         return self._value

@@ -204,15 +204,23 @@ class Lifecycle(Generic[T]):
     def ended_well(self, call: RunningCall, ended_s: float) -> None:
         """Settle a call that gave its answer in time."""
         duration_s = ended_s - call.begun_s
-        breaker, bulkhead, latencies = self._breaker, self._bulkhead, self._meter.latencies
+        breaker, bulkhead, meter = self._breaker, self._bulkhead, self._meter
         breaker.succeeded(call.token, ended_s, duration_s)
         bulkhead.ended(ended_s, duration_s, failed=False)
         self._expiry.end(call)
-        self._ended("success", ended_s, duration_s)
+        # As ``_ended`` does it, for what happens most.
+        if ended_s >= meter.next_step_s:
+            meter.roll(ended_s, bulkhead.take_peak())
+        self.counts.success += 1
+        latencies = meter.latencies
+        if ended_s >= latencies.full_until_s:
+            latencies.record(ended_s, duration_s)
+        if self._listeners:
+            self._tell("success", ended_s, duration_s)
         # Until then the next success has nothing to tell but that it was one: see ``__call__``.
         window = breaker.window
         if breaker.counts_at_once and bulkhead.plain and not window.has_failures:
-            window.quiet_until_s = min(latencies.full_until_s, window.next_bucket_s, self._meter.next_step_s)
+            window.quiet_until_s = min(latencies.full_until_s, window.next_bucket_s, meter.next_step_s)
 
     def ended_badly(self, call: RunningCall, error: BaseException, ended_s: float) -> Exception | None:
         """Settle a call that did not succeed; return the cause for the fallback, or None to let ``error`` out."""
@@ -251,8 +259,13 @@ class Lifecycle(Generic[T]):
         setattr(self.counts, outcome, getattr(self.counts, outcome) + 1)
         if duration_s is not None:
             meter.latencies.record(now_s, duration_s)
+        if self._listeners:
+            self._tell(outcome, now_s, duration_s)
+
+    def _tell(self, outcome: str, now_s: float, duration_s: float | None) -> None:
+        event = CallEnded(command=self.name, outcome=outcome, at_s=now_s, execution_s=duration_s)
         for listener in self._listeners:
-            listener(CallEnded(command=self.name, outcome=outcome, at_s=now_s, execution_s=duration_s))
+            listener(event)
 
     def _late(self, error: BaseException, call: RunningCall, allowed_s: float) -> DeadlineExceeded | None:
         """Return the exception for a call that was cut off, or None when somebody else wants its task cancelled."""

@@ -18,7 +18,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 
-from chaos.resilience.latency import LatencyWindow, LearnedQuantile
+from chaos.resilience.latency import LearnedQuantile
 from chaos.resilience.limits import Limit, make_limit
 from chaos.resilience.settings import AdaptiveSettings
 
@@ -59,9 +59,8 @@ class Priority(IntEnum):
 _priority: ContextVar[Priority] = ContextVar("priority", default=Priority.NORMAL)
 
 
-def current_priority() -> Priority:
-    """Return the priority of the request in progress; ``NORMAL`` outside of one."""
-    return _priority.get()
+current_priority = _priority.get
+"""Returns the priority of the request in progress; ``NORMAL`` outside of one."""
 
 
 def set_priority(priority: Priority) -> None:
@@ -184,7 +183,9 @@ class Shedder:
         if duration_s is not None:
             self._limit.observe(now_s, duration_s, self.in_flight, failed=failed)
             if not failed:
-                self._learned(route).record(now_s, duration_s)
+                learned = self._learned(route)
+                if now_s >= learned.full_until_s:
+                    learned.record(now_s, duration_s)
         self.in_flight -= 1
 
     def usual_s(self, now_s: float, route: str) -> float | None:
@@ -215,5 +216,10 @@ class Shedder:
     def _new_route(self) -> LearnedQuantile:
         settings = self._settings
         samples_max = max(_SAMPLES_MAX, settings.learn_calls)
-        window = LatencyWindow(settings.learn_window_s, buckets=_BUCKETS, samples_max=samples_max)
-        return LearnedQuantile(window, 0.5, minimum_calls=settings.learn_calls)
+        return LearnedQuantile(
+            settings.learn_window_s,
+            buckets=_BUCKETS,
+            samples_max=samples_max,
+            fraction=0.5,
+            minimum_calls=settings.learn_calls,
+        )

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aiohttp import web
 
@@ -123,12 +123,10 @@ class PlayApi:
         if title_index(title) is None:
             return json_response({"error": f"no title {title[:40]!r}"}, status=404)
         try:
-            answer = await self._grant.execute(title, passport)
+            grant = await self._grant(title, passport)
         except Rejected as refusal:
             return web.Response(status=refusal.status, body=refusal.body, content_type="application/json")
-        grant = answer.value
-        if not answer.fallback:
-            self._last_good.remember(self._loop.time(), self._likeness(title, passport), grant)
+        self._last_good.remember(self._loop.time(), self._likeness(title, passport), grant)
         self._sessions += 1
         return json_response(
             {
@@ -137,7 +135,7 @@ class PlayApi:
                 "chunks": self._chunks,
                 "chunk_s": CHUNK_S,
                 "ladder_kbps": LADDER_KBPS,
-                "degraded": [self._grant.name] if answer.fallback else grant.degraded,
+                "degraded": grant.degraded,
                 "ocas": grant.ocas,
             }
         )
@@ -151,7 +149,8 @@ class PlayApi:
         return Grant.from_reply(await self._apps.call(ask), passport)
 
     def _recall(self, _: Exception, title: str, passport: Passport) -> Grant:
-        return self._last_good.recall(self._loop.time(), self._likeness(title, passport))
+        grant = self._last_good.recall(self._loop.time(), self._likeness(title, passport))
+        return replace(grant, degraded=(self._grant.name,))
 
     def _likeness(self, title: str, passport: Passport) -> Likeness:
         claims = passport.subscriber

@@ -39,6 +39,9 @@ from targets.playback.transport import FAILURES, CallFailed, json_of
 from targets.playback.validation import Refusal, refusal
 
 STATIC_EVERY_S = 5.0
+RANK = "steering.rank"
+"""The command that asks steering; what ``degraded`` says when the static ranking answered."""
+
 STALE_MAP = "cache_control.map"
 """What ``degraded`` says when steering answered from an old map."""
 
@@ -66,10 +69,10 @@ class NoStaticRanking(Exception):  # noqa: N818 - it names what is missing
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """OCAs for a client, best first, and whether steering's map of them is an old one."""
+    """OCAs for a client, best first, and what answered for them in a makeshift way, if anything did."""
 
     ocas: Sequence[object]
-    stale: bool
+    degraded: tuple[str, ...] = ()
 
 
 class StaticRanking:
@@ -93,7 +96,7 @@ class StaticRanking:
         ocas = rank(self._ocas.values(), isp=isp, title=title, rng=self._rng, by_health=False)
         if not ocas:
             raise NoStaticRanking("no OCA is known that holds this title")
-        return Ranked([oca.to_client() for oca in ocas], stale=False)
+        return Ranked([oca.to_client() for oca in ocas], degraded=(RANK,))
 
 
 class SteeringClient:
@@ -106,7 +109,7 @@ class SteeringClient:
         self._steering = context.replicas("steering", _REPLICA_SETTINGS)
         with_static = context.on("static_ranking")
         self.rank = context.isolation.command(
-            "steering.rank",
+            RANK,
             self._ask,
             fallback=[self._rank_statically] if with_static else [],
             settings=_RANK_SETTINGS,
@@ -127,7 +130,7 @@ class SteeringClient:
         async def ask(address: str) -> Ranked:
             match json_of(await self._http.get(f"http://{address}/rank?{query}")):
                 case {"ocas": [*ocas], "stale": bool(stale)} if ocas:
-                    return Ranked(ocas, stale=stale)
+                    return Ranked(ocas, degraded=(STALE_MAP,) if stale else ())
                 case _:
                     raise CallFailed("no OCAs in steering's answer")
 
@@ -184,15 +187,11 @@ class PlaybackApps:
         refused = refusal(subscriber, title)
         if refused is not None:
             return json_response({"refused": refused}, status=403)
-        answer = await self._steering.rank.execute(title.id, passport.ip)
-        if answer.fallback:
-            degraded.append(self._steering.rank.name)
-        elif answer.value.stale:
-            degraded.append(STALE_MAP)
+        ranked = await self._steering.rank(title.id, passport.ip)
         return json_response(
             {
-                "ocas": answer.value.ocas,
-                "degraded": degraded,
+                "ocas": ranked.ocas,
+                "degraded": [*degraded, *ranked.degraded],
                 "plan": subscriber.plan,
                 "country": subscriber.country,
             }
@@ -214,7 +213,7 @@ def _title(body: bytes) -> str:
 def build(context: Context) -> web.Application:
     """Return Playback Apps' application."""
     apps = PlaybackApps(context)
-    app = application(context, ready=lambda: apps.ready)
+    app = application(context, ready=lambda: apps.ready, shares_answers=True)
     app.router.add_post("/grants", apps.grant)
 
     async def close(_: web.Application) -> None:

@@ -168,6 +168,7 @@ def application(
     *,
     ready: Callable[[], bool] = lambda: True,
     isolated: bool = True,
+    shares_answers: bool = False,
     priority: Callable[[web.Request], Priority] | None = None,
 ) -> web.Application:
     """Return an application with what all services share.
@@ -175,15 +176,17 @@ def application(
     ``GET /healthz`` is 200, or 503 until ``ready``; ``/isolation``, ``/hystrix.stream`` and ``/metrics`` show the
     states of the commands; a failure of something the service calls becomes 502, 503 or 504. Unless the protection
     ``isolation`` is off, deadlines in the request's header are kept, a service that has too much to do turns requests
-    away (but for ``load_shedding`` off), the least important first, and each request has a context of its own. A
-    service that calls nobody in order to answer has no need of these: ``isolated`` off spares it their cost.
+    away (but for ``load_shedding`` off), the least important first. A service that calls nobody in order to answer has
+    no need of these: ``isolated`` off spares it their cost. ``shares_answers`` gives each request a context of its own,
+    for services whose commands have a cache key or a collapser.
     """
     middlewares: list[Middleware] = [blame_middleware(CallFailed)] if isolated else []
     if isolated and context.isolation.enabled:
         middlewares.append(deadline_middleware)
         if context.on("load_shedding"):
             middlewares.append(shedding_middleware(context.shedder, priority=priority))
-        middlewares.append(request_context_middleware)
+        if shares_answers:
+            middlewares.append(request_context_middleware)
     app = web.Application(middlewares=middlewares, client_max_size=_REQUEST_BODY_MAX)
     loop = asyncio.get_running_loop()
     ready_s = loop.time() + HURRY_S

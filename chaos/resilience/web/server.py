@@ -10,7 +10,7 @@ import aiohttp
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from chaos.resilience.deadline import DEADLINE_HEADER, Deadline
+from chaos.resilience.deadline import DEADLINE_HEADER, Deadline, from_header
 from chaos.resilience.errors import BulkheadFull, DeadlineSpent, IsolationError, Overloaded
 from chaos.resilience.isolation import Isolation
 from chaos.resilience.metrics import CommandSnapshot
@@ -34,12 +34,12 @@ async def deadline_middleware(request: web.Request, handler: Handler) -> web.Str
     if value is None:
         return await handler(request)
     try:
-        deadline = Deadline.from_header(value)
+        left_s = from_header(value)
     except ValueError as error:
         return web.json_response({"error": str(error)}, status=400)
-    if deadline.spent:
+    if left_s <= 0:
         return web.json_response({"error": "the deadline had passed when the request arrived"}, status=504)
-    with deadline:
+    with Deadline.within(left_s):
         return await handler(request)
 
 
