@@ -3,12 +3,13 @@
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+OLDEST := .venv-oldest
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup test lint bench lock clean toxiproxy
+.PHONY: help run setup test test-oldest lint bench lock clean toxiproxy
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 13
 
 run: setup ## set up, then take the OCAs of one ISP away from a playback backend under load, and judge
 	@$(BIN)/chaos run experiments/oca_outage.yaml
@@ -29,6 +30,24 @@ toxiproxy: $(STAMP)
 
 test: setup lint ## set up, then lint, types and every test, end to end with the real Toxiproxy and Locust included
 	@$(BIN)/python -m pytest
+	@$(MAKE) --no-print-directory test-oldest
+
+test-oldest: $(OLDEST)/.installed ## the tests of the isolation layer once more, on the oldest Python >= 3.11 of this machine
+	@if cmp -s $(OLDEST)/version $(VENV)/version; then \
+	  echo "chaos.resilience: there is no older Python here than the one tested already"; \
+	else \
+	  echo "chaos.resilience on $$(cat $(OLDEST)/version)"; $(OLDEST)/bin/python -m pytest -p no:cacheprovider -q tests/unit/resilience; \
+	fi
+
+# Its libraries are installed only where it is another version than the one everything else runs on.
+$(OLDEST)/.installed: $(STAMP)
+	@python=$$(sh scripts/find-python.sh oldest) || exit 1; \
+	  mkdir -p $(OLDEST); $(BIN)/python --version > $(VENV)/version; $$python --version > $(OLDEST)/version; \
+	  if ! cmp -s $(OLDEST)/version $(VENV)/version; then \
+	    echo "setup: $$($$python --version) -> $(OLDEST)"; $$python -m venv --clear $(OLDEST) && $$python --version > $(OLDEST)/version && \
+	    $(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock; \
+	  fi
+	@touch $@
 
 lint: $(STAMP) ## style and types
 	@$(BIN)/ruff check .
@@ -46,5 +65,5 @@ lock: $(STAMP) ## make the lock files anew from pyproject.toml (for every suppor
 	  --no-header --no-emit-index-url --no-annotate --upgrade pyproject.toml -o requirements-bench.lock
 
 clean: ## remove what the other targets made here
-	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(OLDEST) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

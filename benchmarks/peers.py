@@ -41,20 +41,23 @@ def purgatory_alone() -> Call:
     return factory("peer")(work)
 
 
-def by_hand() -> Call:
-    """What a careful person writes: a semaphore, a time limit, aiobreaker, and an except."""
-    aiobreaker = importlib.import_module("aiobreaker")
-    breaker = aiobreaker.CircuitBreaker(fail_max=5)
-    permits = asyncio.Semaphore(10)
+def stacked(breaker_alone: Callable[[], Call]) -> Callable[[], Call]:
+    """What a careful person writes around a breaker by hand: a semaphore, a time limit, and an except."""
 
-    async def call() -> int:
-        try:
-            async with permits, asyncio.timeout(1.0):
-                return await breaker.call_async(work)
-        except aiobreaker.CircuitBreakerError:
-            return 2
+    def make() -> Call:
+        guarded = breaker_alone()
+        permits = asyncio.Semaphore(10)
 
-    return call
+        async def call() -> int:
+            try:
+                async with permits, asyncio.timeout(1.0):
+                    return await guarded()
+            except Exception:  # noqa: BLE001 - each library has its own for "open"; the answer is the fallback's
+                return 2
+
+        return call
+
+    return make
 
 
 def hyx_stack() -> Call:
@@ -84,7 +87,10 @@ PEERS: dict[str, Callable[[], Call]] = {
     "circuitbreaker (breaker alone)": circuitbreaker_alone,
     "aiobreaker (breaker alone)": aiobreaker_alone,
     "purgatory (breaker alone)": purgatory_alone,
-    "Semaphore + asyncio.timeout + aiobreaker, by hand": by_hand,
+    "pybreaker + Semaphore + asyncio.timeout, by hand": stacked(pybreaker_alone),
+    "circuitbreaker + Semaphore + asyncio.timeout, by hand": stacked(circuitbreaker_alone),
+    "aiobreaker + Semaphore + asyncio.timeout, by hand": stacked(aiobreaker_alone),
+    "purgatory + Semaphore + asyncio.timeout, by hand": stacked(purgatory_alone),
     "hyx (breaker, bulkhead, timeout, fallback)": hyx_stack,
     "nopanic (breaker, bulkhead, deadline, fallback)": nopanic_stack,
 }

@@ -20,16 +20,17 @@ def _resident_bytes(pid: int) -> int:
     return 0
 
 
-async def _once(backend: Backend) -> tuple[float, float, int, int]:
+async def _once(backend: Backend) -> tuple[str, float, float, int, int]:
     topology = load_topology(ROOT / "targets/playback")
     start_s = time.monotonic()
     async with Environment(topology, emit=lambda _: None, backend=backend) as environment:
         await environment.start_target(seed=1, disabled=(), settings={})
         ready_s = time.monotonic() - start_s
+        name = environment.backend_name
         pids = [running.pid for running in environment.addresses()]
         memory = sum(_resident_bytes(pid) for pid in pids)
         stop_s = time.monotonic()
-    return ready_s, time.monotonic() - stop_s, memory, len(pids)
+    return name, ready_s, time.monotonic() - stop_s, memory, len(pids)
 
 
 def main(rounds: int = 7) -> None:
@@ -39,11 +40,11 @@ def main(rounds: int = 7) -> None:
         measured = [asyncio.run(_once(backend)) for _ in range(rounds)]
         rows.append(
             (
-                str(backend),
-                str(measured[0][3]),
-                f"{statistics.median(one[0] for one in measured):.2f} s",
+                measured[0][0],
+                str(measured[0][4]),
                 f"{statistics.median(one[1] for one in measured):.2f} s",
-                f"{statistics.median(one[2] for one in measured) / (1 << 20):.0f} MiB",
+                f"{statistics.median(one[2] for one in measured):.2f} s",
+                f"{statistics.median(one[3] for one in measured) / (1 << 20):.0f} MiB",
             )
         )
     print("## The playback target\n")

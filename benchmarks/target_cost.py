@@ -1,6 +1,6 @@
 """What isolation costs the target: plays a second with it and without it, nothing failing, the machine's cores full.
 
-Two targets run side by side, one with isolation switched off. Viewers press Play at the one, then at the other, by turns,
+Two targets run side by side, one with isolation switched off. Viewers press Play at the one, then the other, in turn,
 so that a noisy machine hits both alike; and each pair of rounds is the same plays, so that both have the same work.
 A new play is begun whenever one has come far enough, twelve at a time:
 
@@ -26,7 +26,7 @@ from targets.playback.client import ClientConfig, PlaybackClient, PlayOrder
 from targets.playback.client_protocol import ClientEvent, Failed, Refused, Started
 from targets.playback.seed_data import SeedData
 
-ROUNDS = 16
+ROUNDS = 12
 AT_ONCE = 40
 STARTS = 300
 GRANTS = 1_200
