@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from benchmarks import isolation, overhead, sustained, target, target_cost
+from benchmarks import isolation, overhead, proxy, sustained, target, target_cost
 
 if __name__ == "__main__":
     isolation.main()
     target_cost.main()
+    proxy.main()
     target.main()
     overhead.main()
     sustained.main()

@@ -21,6 +21,7 @@ _COMMANDS = {
     "schema": "chaos.cli.describe",
     "up": "chaos.cli.up",
     "doctor": "chaos.cli.doctor",
+    "proxy": "chaos.cli.proxy",
     "toxiproxy": "chaos.cli.toxiproxy",
     "heal": "chaos.cli.heal",
 }

@@ -3,6 +3,7 @@
     python -m chaos.proxy.embedded --host 127.0.0.1 --port 8474 [--config proxies.json] [--seed 7]
 
 It runs until SIGTERM or SIGINT. With port 0 it takes a free port; the first line on standard output says which.
+(``chaos proxy`` is the same for people; this way in is the lighter one, for programs.)
 """
 
 from __future__ import annotations
@@ -19,11 +20,9 @@ from pathlib import Path
 
 from aiohttp import web
 
+from chaos.errors import ChaosError, EnvironmentFailure, UsageError
 from chaos.proxy.api import API_VERSION, Api
-from chaos.proxy.proxies import ProxyCollection, ProxyError
-
-EXIT_CANNOT_SERVE = 3
-"""Exit code when the API cannot listen or the configuration cannot be carried out."""
+from chaos.proxy.proxies import CannotBindError, ProxyCollection, ProxyError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,12 +36,11 @@ class ServerSettings:
     """Decides every random choice: which connections a toxic hits, how long each jitter is. None: another each time."""
 
 
-class CannotServe(Exception):  # noqa: N818 - read as a sentence where it is caught
-    """The server cannot start; the message says why."""
-
-
 async def serve(settings: ServerSettings, *, ready: Callable[[str], None], stop: asyncio.Event) -> None:
-    """Serve until ``stop`` is set. ``ready`` is called with the API's URL. CannotServe when that cannot be."""
+    """Serve until ``stop`` is set; ``ready`` is called with the API's URL.
+
+    Raises EnvironmentFailure when the API or a proxy cannot listen, and UsageError for a configuration that is wrong.
+    """
     seed = settings.seed if settings.seed is not None else random.SystemRandom().getrandbits(63)
     proxies = ProxyCollection(seed)
     api = Api(proxies)
@@ -55,7 +53,10 @@ async def serve(settings: ServerSettings, *, ready: Callable[[str], None], stop:
         try:
             await site.start()
         except (OSError, OverflowError) as error:
-            raise CannotServe(f"cannot listen on {settings.host}:{settings.port} for the API: {error}") from None
+            raise EnvironmentFailure(
+                f"cannot listen on {settings.host}:{settings.port} for the API: {error}; "
+                "choose another port, or 0 for a free one"
+            ) from None
         port = runner.addresses[0][1]
         ready(f"http://{settings.host}:{port}")
         await stop.wait()
@@ -68,22 +69,26 @@ async def _populate(api: Api, config: Path) -> None:
     try:
         await api.populate_from(config.read_bytes())  # noqa: ASYNC240 - once, before anything is served
     except OSError as error:
-        raise CannotServe(f"cannot read --config {config}: {error.strerror}") from None
+        raise UsageError(f"cannot read --config {config}: {error.strerror}") from None
+    except CannotBindError as error:
+        raise EnvironmentFailure(f"cannot make the proxies of --config {config}: {error}") from None
     except ProxyError as error:
-        raise CannotServe(f"cannot make the proxies of --config {config}: {error}") from None
+        raise UsageError(f"cannot make the proxies of --config {config}: {error}") from None
 
 
-async def _main(settings: ServerSettings) -> int:
+async def _until_told_to_stop(settings: ServerSettings) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    try:
-        await serve(settings, ready=_say_ready, stop=stop)
-    except CannotServe as error:
-        sys.stderr.write(f"embedded proxy: {error}\n")
-        return EXIT_CANNOT_SERVE
-    return 0
+    await serve(settings, ready=_say_ready, stop=stop)
+
+
+def run(settings: ServerSettings) -> None:
+    """Serve until SIGTERM or SIGINT; raises as ``serve`` does."""
+    _raise_file_limit()
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_until_told_to_stop(settings))
 
 
 def _say_ready(url: str) -> None:
@@ -119,9 +124,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, help="seed of every random choice (default: another each time)")
     given = parser.parse_args(arguments)
     settings = ServerSettings(host=given.host, port=given.port, config=given.config, seed=given.seed)
-    _raise_file_limit()
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_main(settings))
+    try:
+        run(settings)
+    except ChaosError as error:
+        sys.stderr.write(f"embedded proxy: {error}\n")
+        return error.exit_code
+    return 0
 
 
 if __name__ == "__main__":

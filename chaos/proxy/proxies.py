@@ -29,6 +29,10 @@ class ProxyError(Exception):
         self.status = status
 
 
+class CannotBindError(ProxyError):
+    """A proxy's address is right, but this machine does not let it listen there."""
+
+
 @dataclass(slots=True)
 class ProxyCounters:
     """What passed through the proxies that had one name, one listener and one upstream."""
@@ -323,7 +327,7 @@ async def _listener(listen: str) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=every_interface)
     except OSError as error:
         reason = os.strerror(error.errno).lower() if error.errno else str(error)
-        raise ProxyError(f"listen tcp {_address_text((host, port))}: bind: {reason}") from None
+        raise CannotBindError(f"listen tcp {_address_text((host, port))}: bind: {reason}") from None
 
 
 def _address_text(address: tuple[str, int] | tuple[str, int, int, int]) -> str:

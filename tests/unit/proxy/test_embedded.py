@@ -1,4 +1,4 @@
-"""The program ``python -m chaos.proxy.embedded``: how it starts, ends and refuses to start."""
+"""The embedded proxy as a program, both ways in: how it starts, ends and refuses to start."""
 
 from __future__ import annotations
 
@@ -14,13 +14,19 @@ from contextlib import contextmanager
 
 import pytest
 
+WAYS_IN = {"for programs": ["-m", "chaos.proxy.embedded"], "for people": ["-m", "chaos", "proxy"]}
+
+
+@pytest.fixture(params=WAYS_IN)
+def way_in(request: pytest.FixtureRequest) -> list[str]:
+    """Start of the command line."""
+    return WAYS_IN[request.param]
+
 
 @contextmanager
-def embedded(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def embedded(*arguments: str, way_in=WAYS_IN["for programs"]) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The running program and the URL of its API."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "chaos.proxy.embedded", "--port", "0", *arguments], stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, *way_in, "--port", "0", *arguments], stdout=subprocess.PIPE, text=True)
     with process:
         try:
             line = process.stdout.readline()
@@ -29,8 +35,8 @@ def embedded(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
             process.kill()
 
 
-def failed(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "chaos.proxy.embedded", *arguments]
+def failed(way_in: list[str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *way_in, *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
 
 
@@ -40,12 +46,12 @@ def get(url: str) -> object:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_ends_on_a_signal_with_connections_open(tmp_path, number):
+def test_it_ends_on_a_signal_with_connections_open(tmp_path, way_in, number):
     config = tmp_path / "proxies.json"
     with socket.create_server(("127.0.0.1", 0)) as upstream:
         address = f"127.0.0.1:{upstream.getsockname()[1]}"
         config.write_text(json.dumps([{"name": "p", "listen": "127.0.0.1:0", "upstream": address}]))
-        with embedded("--config", str(config)) as (process, url):
+        with embedded("--config", str(config), way_in=way_in) as (process, url):
             host, _, port = get(f"{url}/proxies")["p"]["listen"].rpartition(":")
             with socket.create_connection((host, int(port)), timeout=5) as caller:
                 caller.sendall(b"x")
@@ -57,29 +63,31 @@ def test_it_ends_on_a_signal_with_connections_open(tmp_path, number):
                     assert connection.recv(1) == b""
 
 
-def test_a_port_that_is_taken_is_named():
+def test_a_port_that_is_taken_is_named(way_in):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        done = failed("--port", str(port))
+        done = failed(way_in, "--port", str(port))
     assert done.returncode == 3
     assert f"cannot listen on 127.0.0.1:{port} for the API" in done.stderr
     assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(
-    ("text", "problem"),
+    ("text", "exit_code", "problem"),
     [
-        (None, "cannot read --config"),
-        ("[", "cannot make the proxies of --config .*bad request body: unexpected EOF"),
-        ('[{"name":"p","upstream":"h:1","listen":"nope"}]', "missing port in address"),
+        (None, 2, "cannot read --config"),
+        ("[", 2, "cannot make the proxies of --config .*bad request body: unexpected EOF"),
+        ('[{"name":"p"}]', 2, "missing required field: upstream at proxy 1"),
+        ('[{"name":"p","upstream":"h:1","listen":"nope"}]', 2, "missing port in address"),
+        ('[{"name":"p","upstream":"h:1","listen":"192.0.2.1:9"}]', 3, "bind: cannot assign requested address"),
     ],
 )
-def test_a_bad_configuration_is_refused(tmp_path, text, problem):
+def test_a_bad_configuration_is_refused(tmp_path, way_in, text, exit_code, problem):
     config = tmp_path / "proxies.json"
     if text is not None:
         config.write_text(text)
-    done = failed("--port", "0", "--config", str(config))
-    assert done.returncode == 3
+    done = failed(way_in, "--port", "0", "--config", str(config))
+    assert done.returncode == exit_code
     assert re.search(problem, done.stderr)
     assert "Traceback" not in done.stderr
 
