@@ -131,6 +131,18 @@ func dial(address string) net.Conn {
 	return connection
 }
 
+// openAll opens so many connections for requests; whoever works takes one.
+func openAll(address string, connections int) chan net.Conn {
+	opened := make(chan net.Conn, connections)
+	for range connections {
+		connection := dial(address)
+		_, err := connection.Write([]byte{'r'})
+		must(err)
+		opened <- connection
+	}
+	return opened
+}
+
 func ask(connection net.Conn, request, reply []byte) time.Duration {
 	begun := time.Now()
 	_, err := connection.Write(request)
@@ -164,13 +176,7 @@ func quantiles(latencies []time.Duration) map[string]float64 {
 }
 
 func requests(address string, connections int, duration time.Duration) map[string]float64 {
-	opened := make(chan net.Conn, connections)
-	for range connections {
-		connection := dial(address)
-		_, err := connection.Write([]byte{'r'})
-		must(err)
-		opened <- connection
-	}
+	opened := openAll(address, connections)
 	end := time.Now().Add(duration)
 	latencies := each(connections, func() []time.Duration {
 		connection := <-opened
@@ -225,13 +231,7 @@ func connects(address string, workers int, duration time.Duration) map[string]fl
 }
 
 func burst(address string, connections int) map[string]float64 {
-	opened := make(chan net.Conn, connections)
-	for range connections {
-		connection := dial(address)
-		_, err := connection.Write([]byte{'r'})
-		must(err)
-		opened <- connection
-	}
+	opened := openAll(address, connections)
 	time.Sleep(200 * time.Millisecond) // what was sent to begin them is through
 	return quantiles(each(connections, func() []time.Duration {
 		connection := <-opened
@@ -241,12 +241,11 @@ func burst(address string, connections int) map[string]float64 {
 }
 
 func hold(address string, connections int) {
-	for range connections {
-		connection := dial(address)
-		_, err := connection.Write([]byte{'r'})
-		must(err)
-		defer connection.Close()
-	}
+	opened := openAll(address, connections)
 	report(map[string]float64{"held": float64(connections)})
 	_, _ = io.Copy(io.Discard, os.Stdin)
+	close(opened)
+	for connection := range opened {
+		connection.Close()
+	}
 }

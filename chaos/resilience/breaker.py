@@ -124,13 +124,11 @@ class Breaker:
         slow = duration_s > self._slow_call_s
         if token is self.closed:
             window = self.window
-            if now_s >= window.next_bucket_s:
-                window.roll(now_s)
-            window.successes += 1
+            window.succeeded(now_s)
             if slow:
                 window.was_slow(now_s)
             # A success can be the call that reaches the minimum volume, with enough bad ones before it.
-            if window.failures != window.failures_before or not self.counts_at_once:
+            if window.has_failures or not self.counts_at_once:
                 self._evaluate(now_s)
         elif token is self.generation:
             if slow:

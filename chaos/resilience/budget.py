@@ -21,10 +21,7 @@ class RetryBudget:
 
     def first_attempt(self, now_s: float) -> None:
         """Count a call, which earns its share of a second attempt."""
-        window = self._window
-        if now_s >= window.next_bucket_s:
-            window.roll(now_s)
-        window.successes += 1
+        self._window.succeeded(now_s)
 
     def left(self, now_s: float) -> bool:
         """Whether there may be a second attempt now."""

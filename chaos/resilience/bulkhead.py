@@ -82,10 +82,7 @@ class Bulkhead:
             self._adaptive.observe(now_s, duration_s, self.in_use, failed=failed)
             if self._adaptive.value != self.limit:
                 self.set_limit(self._adaptive.value)
-        assert self.in_use > 0, "a permit was given back that nobody had"
-        self.in_use -= 1
-        if self._queue:
-            self._hand_over()
+        self.release()
 
     def set_limit(self, limit: float) -> None:
         """Change the limit; a lower one takes no permit away, a higher one wakes those who wait."""
