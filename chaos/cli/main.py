@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
 import sys
 import traceback
 
 import click
 
 from chaos import __version__
+from chaos.cli.interruption import ToldToStopError, obey_signals
 from chaos.errors import EXIT_USAGE, ChaosError, Outcome
 
 _COMMANDS = {
@@ -71,26 +71,13 @@ def cli() -> None:
     """
 
 
-class _ToldToStopError(BaseException):
-    """SIGINT or SIGTERM came before a run had handlers of its own.
-
-    Not KeyboardInterrupt: when that passes through an ``exec`` (the making of a dataclass, say), Python ends itself by
-    SIGINT in the end, although it was caught.
-    """
-
-
-def _stop(_number: int, _frame: object) -> None:
-    raise _ToldToStopError
-
-
 def main() -> None:
     """Run the command line; the process's exit code is the outcome's."""
     # `chaos run` puts handlers of its own in place; until then a polite end is an interruption, too.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+    obey_signals()
     try:
         code = cli.main(standalone_mode=False)
-    except (click.exceptions.Abort, KeyboardInterrupt, _ToldToStopError):
+    except (click.exceptions.Abort, KeyboardInterrupt, ToldToStopError):
         click.echo("chaos: interrupted", err=True)
         code = Outcome.INTERRUPTED.exit_code
     except click.ClickException as error:

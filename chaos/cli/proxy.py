@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from chaos.cli.interruption import stop_if_told
 from chaos.proxy.embedded import ServerSettings, run
 
 
@@ -28,4 +29,5 @@ def proxy(*, host: str, port: int, config: Path | None, seed: int | None) -> Non
       curl -d '{"name": "db", "listen": "127.0.0.1:15432", "upstream": "127.0.0.1:5432"}' 127.0.0.1:8474/proxies
       curl -d '{"type": "latency", "attributes": {"latency": 500}}' 127.0.0.1:8474/proxies/db/toxics
     """
+    stop_if_told()
     run(ServerSettings(host=host, port=port, config=config, seed=seed))

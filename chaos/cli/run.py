@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from chaos.cli.interruption import stop_if_told
 from chaos.cli.options import collect_experiments, overrides_of, set_option
 from chaos.environment import Backend
 from chaos.errors import Outcome, Problem, UsageError
@@ -96,6 +97,7 @@ def run(
 
 async def _until_done_or_told_to_stop(suite: Suite, jobs: Sequence[Job], console: Console) -> bool:
     """Run the suite; SIGINT and SIGTERM end it, healed. Returns whether one of them did."""
+    stop_if_told()
     loop = asyncio.get_running_loop()
     running = asyncio.ensure_future(suite.run(jobs))
     told: list[signal.Signals] = []

@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from chaos.cli.interruption import stop_if_told
 from chaos.environment import Backend, Environment
 from chaos.events import Event, InstanceDied
 from chaos.topology.model import Topology
@@ -40,6 +41,7 @@ def up(target: Path, seed: int, disable: tuple[str, ...], proxy: str) -> None:
 
 
 async def _up(topology: Topology, *, seed: int, disabled: tuple[str, ...], backend: Backend) -> None:
+    stop_if_told()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
