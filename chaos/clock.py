@@ -17,9 +17,18 @@ def monotonic_s() -> float:
     return time.monotonic()
 
 
-def wall_clock_iso() -> str:
-    """Return the time of day in UTC as ISO 8601 with milliseconds, for people who read a journal."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+def wall_clock_s() -> float:
+    """Return the time of day, as seconds since 1970 in UTC."""
+    return time.time()
+
+
+def wall_clock_iso(moment_s: float | None = None) -> str:
+    """Return a time of day in UTC as ISO 8601 with milliseconds, for people: that of ``moment_s``, or the present one.
+
+    ``moment_s`` are seconds since 1970, as of ``wall_clock_s``.
+    """
+    moment_s = wall_clock_s() if moment_s is None else moment_s
+    return datetime.fromtimestamp(moment_s, UTC).isoformat(timespec="milliseconds")
 
 
 def sleep_blocking(duration_s: float) -> None:

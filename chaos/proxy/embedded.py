@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import ipaddress
 import random
 import signal
 import sys
@@ -21,8 +22,12 @@ from pathlib import Path
 from aiohttp import web
 
 from chaos.errors import ChaosError, EnvironmentFailure, UsageError
-from chaos.proxy.api import API_VERSION, Api
-from chaos.proxy.proxies import CannotBindError, ProxyCollection, ProxyError
+from chaos.proxy.api import API_VERSION, BODY_MAX_BYTES, Api
+from chaos.proxy.problems import CannotBindError, ProxyError
+from chaos.proxy.proxies import Limits, ProxyCollection
+
+_OWN_DESCRIPTORS = 100
+"""File descriptors that are kept for listeners and the API."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,18 +37,32 @@ class ServerSettings:
     host: str
     port: int
     config: Path | None
-    seed: int | None
+    seed: int | None = None
     """Decides every random choice: which connections a toxic hits, how long each jitter is. None: another each time."""
+    token: str = ""
+    """The API answers only those who know it; empty: everybody."""
+    allow_anyone: bool = False
+    """Whether the API may listen on an address that others can reach without asking them for a token."""
+    limits: Limits | None = None
+    """None: as many connections as the system has file descriptors for."""
+    body_max_bytes: int = BODY_MAX_BYTES
+    """The longest request that the API takes."""
 
 
 async def serve(settings: ServerSettings, *, ready: Callable[[str], None], stop: asyncio.Event) -> None:
     """Serve until ``stop`` is set; ``ready`` is called with the API's URL.
 
-    Raises EnvironmentFailure when the API or a proxy cannot listen, and UsageError for a configuration that is wrong.
+    Raises EnvironmentFailure when the API or a proxy cannot listen, and UsageError for a configuration that is wrong
+    or not safe.
     """
+    if not (settings.token or settings.allow_anyone or is_loopback(settings.host)):
+        raise UsageError(
+            f"--host {settings.host} lets everybody on the network break the connections behind this proxy; "
+            "give them a --token, listen on 127.0.0.1, or say --allow-anyone"
+        )
     seed = settings.seed if settings.seed is not None else random.SystemRandom().getrandbits(63)
-    proxies = ProxyCollection(seed)
-    api = Api(proxies)
+    proxies = ProxyCollection(seed, settings.limits or Limits(connections=connections_possible()))
+    api = Api(proxies, token=settings.token, body_max_bytes=settings.body_max_bytes)
     runner = web.AppRunner(api.application(), access_log=None, handle_signals=False, shutdown_timeout=1.0)
     await runner.setup()
     try:
@@ -103,6 +122,24 @@ def _raise_file_limit() -> None:
 
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def connections_possible() -> int:
+    """Return how many connections this process has file descriptors for: two for each, and some for itself."""
+    try:
+        import resource  # noqa: PLC0415 - absent on some systems
+    except ImportError:
+        return Limits().connections
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(1, (min(soft, 1_000_000) - _OWN_DESCRIPTORS) // 2)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether nobody but this machine can reach a listener at this address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

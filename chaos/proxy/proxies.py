@@ -3,34 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import random
-import socket
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from chaos.clock import monotonic_s
-from chaos.proxy.link import Link, StreamCounters
-from chaos.proxy.toxics import Direction, InstalledToxic
-
-BACKLOG = 1024
-PROXIES_MAX = 10_000
-COUNTERS_MAX = 2 * PROXIES_MAX
-LOOPBACK = "127.0.0.1"
-EVERY_INTERFACE = "::"
-"""Listened at only where a proxy is asked for with a port and no host; see ``_resolve``."""
+from chaos.proxy.addresses import BACKLOG, LOOPBACK, address_text, open_listener, resolve, split_address
+from chaos.proxy.leases import Lease, Leases, LeaseTerms
+from chaos.proxy.link import Link
+from chaos.proxy.problems import ProxyError
+from chaos.proxy.toxics import Direction, InstalledToxic, Life, Refuse
 
 
-class ProxyError(Exception):
-    """A request to the proxies that cannot be met; ``status`` is the HTTP status it becomes."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much one server takes on, so that nobody can make it eat its machine."""
 
-    def __init__(self, message: str, status: int = 500) -> None:
-        super().__init__(message)
-        self.status = status
+    proxies: int = 10_000
+    connections: int = 25_000
+    """Connections open at once, over all proxies; each takes two file descriptors."""
 
 
-class CannotBindError(ProxyError):
-    """A proxy's address is right, but this machine does not let it listen there."""
+@dataclass(slots=True)
+class StreamCounters:
+    """Bytes of one direction."""
+
+    received_bytes: int = 0
+    """Read from the sender."""
+    sent_bytes: int = 0
+    """Handed on to the receiver; less than received where toxics hold or drop."""
 
 
 @dataclass(slots=True)
@@ -41,10 +42,19 @@ class ProxyCounters:
     downstream: StreamCounters = field(default_factory=StreamCounters)
     connections: int = 0
     """Connections accepted."""
+    refused: int = 0
+    """Of these, broken off at once: by a toxic, or because there were too many."""
 
     def stream(self, direction: Direction) -> StreamCounters:
         """Return the counters of one direction."""
         return self.upstream if direction is Direction.UPSTREAM else self.downstream
+
+    def add(self, link: Link) -> None:
+        """Add what passed on a link."""
+        for direction in Direction:
+            stream, pipe = self.stream(direction), link.pipe(direction)
+            stream.received_bytes += pipe.received_bytes
+            stream.sent_bytes += pipe.sent_bytes
 
 
 class Proxy:
@@ -59,19 +69,12 @@ class Proxy:
         self.links: dict[int, Link] = {}
         self._collection = collection
         self._toxics: dict[Direction, list[InstalledToxic]] = {direction: [] for direction in Direction}
+        self._lives: dict[str, int] = {}  # toxics of each name that there have been
         self._counters = ProxyCounters()
         self._server: asyncio.Server | None = None
         self._accepted = 0
 
     # What its links ask it.
-
-    def counters(self, direction: Direction) -> StreamCounters:
-        """Return where the bytes of this direction are counted."""
-        return self._counters.stream(direction)
-
-    def installed(self, direction: Direction) -> Sequence[InstalledToxic]:
-        """Return the toxics of this direction, in order."""
-        return self._toxics[direction]
 
     def upstream_address(self) -> tuple[str, int]:
         """Return where the server is; ValueError when the address cannot be one."""
@@ -83,15 +86,31 @@ class Proxy:
         self._accepted += 1
         self._counters.connections += 1
         self.links[self._accepted] = link
+        self._collection.open_connections += 1
         return self._accepted
 
-    def link_rng(self, number: int) -> random.Random:
-        """Return the source of all random choices on a link: a function of seed, proxy and the link's number."""
-        return random.Random(f"{self._collection.seed}/{self.name}/{number}")
+    def refuses(self, number: int) -> bool:
+        """Whether the link of this number is to be broken off at once."""
+        refused = self._collection.open_connections > self._collection.limits.connections
+        for toxic in self.toxics():
+            if isinstance(toxic.toxic, Refuse) and toxic.hits(number):
+                toxic.life.meter.touch(monotonic_s(), connections=1)
+                refused = True
+        self._counters.refused += refused
+        return refused
 
     def link_closed(self, link: Link) -> None:
         """Forget a link: both its connections are gone."""
-        self.links.pop(link.number, None)
+        if self.links.pop(link.number, None) is not None:
+            self._collection.open_connections -= 1
+            self._counters.add(link)
+
+    def counters(self) -> ProxyCounters:
+        """Return what has passed until now, on open links too."""
+        now = copy.deepcopy(self._counters)
+        for link in self.links.values():
+            now.add(link)
+        return now
 
     # Its listener.
 
@@ -99,8 +118,8 @@ class Proxy:
         """Listen. ProxyError (500) when that cannot be; a started proxy is left alone."""
         if self.enabled:
             return
-        listener = await _listener(self.listen)
-        self.listen = _address_text(listener.getsockname())
+        listener = await open_listener(self.listen)
+        self.listen = address_text(listener.getsockname())
         self._counters = self._collection.counters_for(self)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: Link(self).caller, sock=listener, backlog=BACKLOG)
@@ -128,7 +147,16 @@ class Proxy:
 
     async def differs(self, *, listen: str, upstream: str) -> bool:
         """Whether a proxy with these addresses would be another one. ProxyError when ``listen`` is no address."""
-        return self.listen != _address_text(await _resolve(listen)) or self.upstream != upstream
+        return self.listen != address_text(await resolve(listen)) or self.upstream != upstream
+
+    # Its connections.
+
+    def link(self, number: int) -> Link:
+        """Return the open link of this number. ProxyError (404) when there is none."""
+        try:
+            return self.links[number]
+        except KeyError:
+            raise ProxyError("connection not found", 404) from None
 
     # Its toxics.
 
@@ -143,6 +171,11 @@ class Proxy:
                 return toxic
         raise ProxyError("toxic not found", 404)
 
+    def new_life(self, name: str) -> Life:
+        """Return the life of a toxic that is about to be added."""
+        self._lives[name] = number = self._lives.get(name, 0) + 1
+        return Life(since_s=monotonic_s(), seed=f"{self._collection.seed}/{self.name}/{name}/{number}")
+
     def add_toxic(self, toxic: InstalledToxic) -> None:
         """Put a toxic at the end of its direction's chain, on open connections too."""
         if any(other.name == toxic.name for other in self.toxics()):
@@ -150,7 +183,7 @@ class Proxy:
         self._toxics[toxic.direction].append(toxic)
         now_s = monotonic_s()
         for link in self._joined():
-            link.pipe(toxic.direction).add_toxic(now_s, toxic)
+            link.meet(now_s, toxic)
 
     def replace_toxic(self, toxic: InstalledToxic) -> None:
         """Give the toxic of this name other settings, on open connections too."""
@@ -158,15 +191,38 @@ class Proxy:
         chain[:] = [toxic if other.name == toxic.name else other for other in chain]
         now_s = monotonic_s()
         for link in self._joined():
-            link.pipe(toxic.direction).replace_toxic(now_s, toxic)
+            link.change(now_s, toxic)
 
     def remove_toxic(self, name: str) -> None:
         """Take a toxic away, from open connections too. ProxyError (404) when there is none of this name."""
         toxic = self.toxic(name)
         self._toxics[toxic.direction].remove(toxic)
+        self._collection.leases.end(self.lease_key(name))
         now_s = monotonic_s()
         for link in self._joined():
-            link.pipe(toxic.direction).remove_toxic(now_s, name)
+            link.part(now_s, toxic)
+
+    def lend(self, toxic: InstalledToxic, terms: LeaseTerms | None) -> None:
+        """Let a toxic go by itself after a time, unless its lease is renewed; None: leave it as it is."""
+        key, leases = self.lease_key(toxic.name), self._collection.leases
+        if terms is None:
+            return
+        if terms.ttl_s == 0:
+            leases.end(key)
+        else:
+            leases.grant(key, terms, on_end=lambda: self._expire(toxic.name))
+
+    def lease(self, name: str) -> Lease | None:
+        """Return the lease of the toxic of this name; None when it has none."""
+        return self._collection.leases.get(self.lease_key(name))
+
+    def lease_key(self, name: str) -> tuple[str, str]:
+        """Return what the lease of a toxic is known by."""
+        return self.name, name
+
+    def _expire(self, name: str) -> None:
+        self._collection.expired_toxics += 1
+        self.remove_toxic(name)
 
     def _joined(self) -> Iterator[Link]:
         return (link for link in list(self.links.values()) if link.joined)
@@ -185,10 +241,15 @@ class ProxySettings:
 class ProxyCollection:
     """All proxies of one server, by name. Changes are made one after the other."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, limits: Limits | None = None) -> None:
         self.seed = seed
-        self.counters: dict[tuple[str, str, str], ProxyCounters] = {}
-        """By name, listener and upstream; kept for a while when a proxy is deleted, as counters never go back."""
+        self.limits = limits or Limits()
+        self.leases = Leases()
+        self.open_connections = 0
+        """Over all proxies."""
+        self.expired_toxics = 0
+        """Toxics that went because nobody renewed their lease."""
+        self._counters: dict[tuple[str, str, str], ProxyCounters] = {}
         self._proxies: dict[str, Proxy] = {}
         self._changing = asyncio.Lock()
 
@@ -205,10 +266,15 @@ class ProxyCollection:
 
     def counters_for(self, proxy: Proxy) -> ProxyCounters:
         """Return the counters of this proxy with the addresses that it has now."""
-        if len(self.counters) >= COUNTERS_MAX:
+        if len(self._counters) >= 2 * self.limits.proxies:
             live = {_key(each) for each in self._proxies.values()}
-            self.counters = {key: value for key, value in self.counters.items() if key in live}
-        return self.counters.setdefault(_key(proxy), ProxyCounters())
+            self._counters = {key: value for key, value in self._counters.items() if key in live}
+        return self._counters.setdefault(_key(proxy), ProxyCounters())
+
+    def counters(self) -> dict[tuple[str, str, str], ProxyCounters]:
+        """Return what has passed by name, listener and upstream; of proxies that are gone as well, for a while."""
+        now = {_key(proxy): proxy.counters() for proxy in self._proxies.values() if _key(proxy) in self._counters}
+        return {**self._counters, **now}
 
     async def create(self, settings: ProxySettings) -> Proxy:
         """Make a proxy. ProxyError when the name is taken (409) or it cannot listen (500)."""
@@ -230,6 +296,7 @@ class ProxyCollection:
                         made.append(existing)
                         continue
                     existing.stop()
+                    self._end_leases(existing)
                 made.append(await self._add(settings))
 
     async def update(self, name: str, *, listen: str, upstream: str, enabled: bool) -> Proxy:
@@ -242,7 +309,9 @@ class ProxyCollection:
     async def remove(self, name: str) -> None:
         """Stop and forget a proxy. ProxyError (404) when there is none."""
         async with self._changing:
-            self.get(name).stop()
+            proxy = self.get(name)
+            proxy.stop()
+            self._end_leases(proxy)
             del self._proxies[name]
 
     async def reset(self) -> None:
@@ -257,10 +326,15 @@ class ProxyCollection:
         """Stop every proxy."""
         for proxy in self._proxies.values():
             proxy.stop()
+            self._end_leases(proxy)
+
+    def _end_leases(self, proxy: Proxy) -> None:
+        for toxic in proxy.toxics():
+            self.leases.end(proxy.lease_key(toxic.name))
 
     async def _add(self, settings: ProxySettings) -> Proxy:
-        if settings.name not in self._proxies and len(self._proxies) >= PROXIES_MAX:
-            raise ProxyError(f"too many proxies: at most {PROXIES_MAX} at once, delete some")
+        if settings.name not in self._proxies and len(self._proxies) >= self.limits.proxies:
+            raise ProxyError(f"too many proxies: at most {self.limits.proxies} at once, delete some")
         proxy = Proxy(name=settings.name, listen=settings.listen, upstream=settings.upstream, collection=self)
         if settings.enabled:
             await proxy.start()
@@ -270,66 +344,3 @@ class ProxyCollection:
 
 def _key(proxy: Proxy) -> tuple[str, str, str]:
     return proxy.name, proxy.listen, proxy.upstream
-
-
-def split_address(address: str) -> tuple[str, str]:
-    """Split ``host:port`` or ``[host]:port``. ValueError with the real server's words when it is neither."""
-    host, colon, port = address.rpartition(":")
-    if not colon or (address.startswith("[") and address.endswith("]")):
-        raise ValueError(f"address {address}: missing port in address")
-    if host.startswith("[") and host.endswith("]"):
-        return host[1:-1], port
-    if ":" in host:
-        raise ValueError(f"address {address}: too many colons in address")
-    return host, port
-
-
-async def _resolve(listen: str) -> tuple[str, int]:
-    """Return the address to listen at: IPv4 first, as the real server does. ProxyError when it is none.
-
-    An empty address means some free port of 127.0.0.1; the real server would open it to the whole network. With a
-    port but no host (``:8080``) every interface is meant, as there.
-    """
-    if not listen:
-        return LOOPBACK, 0
-    try:
-        host, port_text = split_address(listen)
-    except ValueError as error:
-        raise ProxyError(str(error)) from None
-    try:
-        port = int(port_text) if port_text.isdigit() or not port_text else socket.getservbyname(port_text, "tcp")
-    except ValueError:
-        port = 0
-    except OSError:
-        raise ProxyError(f"lookup tcp/{port_text}: unknown port") from None
-    if port > 65535:
-        raise ProxyError(f"address {port_text}: invalid port")
-    if not host:
-        return EVERY_INTERFACE, port
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError:
-        raise ProxyError(f"lookup {host}: no such host") from None
-    found.sort(key=lambda entry: entry[0] != socket.AF_INET)
-    address = found[0][4]
-    return str(address[0]), int(address[1])
-
-
-async def _listener(listen: str) -> socket.socket:
-    try:
-        host, port = await _resolve(listen)
-    except ProxyError as error:
-        raise ProxyError(f"listen tcp: {error}", error.status) from None
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        # Both families only for ":8080", where the caller has asked for every interface.
-        every_interface = host == EVERY_INTERFACE
-        return socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=every_interface)
-    except OSError as error:
-        reason = os.strerror(error.errno).lower() if error.errno else str(error)
-        raise CannotBindError(f"listen tcp {_address_text((host, port))}: bind: {reason}") from None
-
-
-def _address_text(address: tuple[str, int] | tuple[str, int, int, int]) -> str:
-    host, port = address[0], address[1]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

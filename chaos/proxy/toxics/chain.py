@@ -16,6 +16,8 @@ from enum import Enum
 from math import inf
 from typing import ClassVar
 
+from chaos.proxy.toxics.meter import Meter
+
 KIB = 1024
 CHUNK_COST_BYTES = 200
 """Memory that a held chunk costs beyond its bytes; without it a flood of one-byte chunks would pass every limit."""
@@ -42,7 +44,7 @@ class Stage:
     A subclass says in ``_data`` and ``_end`` when things leave. Things leave in the order in which they came.
     """
 
-    __slots__ = ("_ended", "_last_due_s", "_queue", "held_bytes")
+    __slots__ = ("_ended", "_last_due_s", "_queue", "held_bytes", "met", "meter", "twin")
     limit_bytes: ClassVar[int] = 64 * KIB
     """When more than this is held, the stage takes no more, and the sender has to wait (backpressure)."""
 
@@ -51,6 +53,12 @@ class Stage:
         self._last_due_s = now_s
         self._ended = False
         self.held_bytes = 0
+        self.meter: Meter | None = None
+        """Where the toxic counts what meets it; None while nothing is to be counted."""
+        self.met = False
+        """Whether anything has met it."""
+        self.twin: Stage | None = None
+        """The same toxic at work on the other direction of the connection."""
 
     @property
     def full(self) -> bool:
@@ -66,11 +74,20 @@ class Stage:
         """Take an item that arrived at ``at_s``. After an end everything is dropped."""
         if self._ended:
             return
-        if isinstance(item, End):
+        ends = isinstance(item, End)
+        meter = self.meter
+        if meter is not None:
+            if not self.met:
+                self.met = True
+                meter.touch(at_s, connections=0 if self.twin is not None and self.twin.met else 1)
+            meter.last_s = at_s
+            if not ends:
+                meter.bytes += len(item)  # type: ignore[arg-type]
+        if ends:
             self._ended = True
-            self._end(at_s, item)
+            self._end(at_s, item)  # type: ignore[arg-type]
         else:
-            self._data(at_s, item)
+            self._data(at_s, item)  # type: ignore[arg-type]
 
     def pop(self) -> tuple[float, Item]:
         """Return the next thing and the moment at which it was due."""
@@ -124,6 +141,11 @@ class Chain:
         return not self._active and not self._out
 
     @property
+    def empty(self) -> bool:
+        """Whether the chain holds nothing."""
+        return not self._out and not any(stage._queue for stage in self._active)  # noqa: SLF001 - asked for every chunk
+
+    @property
     def full(self) -> bool:
         """Whether the chain should get no more for now."""
         return self._active[0].full if self._active else bool(self._out)
@@ -155,7 +177,7 @@ class Chain:
         if not self._active:
             return None
         last = self._active[-1]
-        moved = True
+        moved = len(self._active) > 1
         while moved and last.due_s > now_s:
             moved = False
             for stage, following in zip(self._active, self._active[1:], strict=False):
@@ -163,6 +185,10 @@ class Chain:
                     following.push(*stage.pop())
                     moved = True
         return last.pop()[1] if last.due_s <= now_s else None
+
+    def active_names(self) -> list[str]:
+        """Return the names of the toxics that this connection feels, in order."""
+        return [name for name, stage in zip(self._names, self._stages, strict=True) if stage is not None]
 
     def drain(self) -> list[Item]:
         """Take out everything that has passed all stages, or was fed while there was none."""
@@ -176,6 +202,12 @@ class Chain:
         self._stages.append(stage)
         self._refresh()
 
+    def put_first(self, name: str, stage: Stage) -> None:
+        """Put a stage before all others; what is in the chain already does not pass it."""
+        self._names.insert(0, name)
+        self._stages.insert(0, stage)
+        self._refresh()
+
     def replace(self, now_s: float, name: str, stage: Stage | None) -> None:
         """Let a toxic go on with other settings; what it held leaves by the new ones."""
         index = self._names.index(name)
@@ -187,8 +219,11 @@ class Chain:
             self._hand_on(now_s, index, old.release())
             return
         stage.inherit(old)
+        stage.met = old.met
+        meter, stage.meter = stage.meter, None  # what met the toxic before is counted already
         for arrived_s, item in old.rest():
             stage.push(arrived_s, item)
+        stage.meter = meter
 
     def remove(self, now_s: float, name: str) -> None:
         """Take a toxic out; what it held goes on at once."""

@@ -1,106 +1,94 @@
-"""The toxics, sans-IO: each kind of trouble on the wire with its settings, and when things leave under it.
+"""Toxiproxy's kinds of toxics, sans-IO: each with its settings, and when things leave under it.
 
-Kinds, attributes and units are those of Toxiproxy 2.12, so that an experiment means the same on both servers. A
-``Toxic`` is a kind with its settings; ``Toxic.stage`` is that toxic at work on one direction of one connection.
+Kinds, attributes and units are those of Toxiproxy 2.12, so that an experiment means the same on both servers.
 """
 
 from __future__ import annotations
 
+import math
 import random
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
-from enum import StrEnum
+from collections.abc import Callable
+from dataclasses import dataclass
 from math import inf
 from typing import ClassVar
 
+from chaos.proxy.toxics.base import Meeting, StreamToxic, attribute
 from chaos.proxy.toxics.chain import KIB, End, Item, Stage
 
-
-class Direction(StrEnum):
-    """``upstream`` is from the caller to the server, ``downstream`` the way back."""
-
-    UPSTREAM = "upstream"
-    DOWNSTREAM = "downstream"
-
-
-def attribute(name: str) -> int:
-    """Declare a setting: an integer that Toxiproxy calls ``name``, 0 unless given."""
-    setting: int = field(default=0, metadata={"attribute": name})
-    return setting
+UNIFORM = "uniform"
+PARETO_SHAPE = 3.0
+PARETO_MEAN = PARETO_SHAPE / (PARETO_SHAPE - 1)
+PARETO_DEVIATION = math.sqrt(PARETO_SHAPE / (PARETO_SHAPE - 2)) / (PARETO_SHAPE - 1)
+"""Mean and standard deviation of a Pareto distribution of that shape with the least value 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Toxic(ABC):
-    """One kind of trouble with its settings. Its fields carry their unit; ``attributes`` are Toxiproxy's names."""
-
-    kind: ClassVar[str]
-
-    @abstractmethod
-    def stage(self, now_s: float, rng: random.Random) -> Stage:
-        """Return the toxic at work on a connection that it meets at ``now_s``."""
-
-    @property
-    def attributes(self) -> dict[str, int]:
-        """The settings under Toxiproxy's names, in Toxiproxy's order."""
-        return {str(setting.metadata["attribute"]): getattr(self, setting.name) for setting in fields(self)}
-
-    def with_attributes(self, attributes: Mapping[str, int]) -> Toxic:
-        """Return this toxic with some settings changed; names that it does not know are ignored."""
-        names = {str(setting.metadata["attribute"]): setting.name for setting in fields(self)}
-        return replace(self, **{names[name]: value for name, value in attributes.items() if name in names})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Noop(Toxic):
+class Noop(StreamToxic):
     """Does nothing."""
 
     kind: ClassVar[str] = "noop"
 
-    def stage(self, now_s: float, rng: random.Random) -> Stage:  # noqa: ARG002 - the toxics share one signature
+    def stage(self, met: Meeting) -> Stage:
         """Return a stage that passes everything on."""
-        return Stage(now_s)
+        return Stage(met.now_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Latency(Toxic):
-    """Every chunk leaves ``latency_ms`` plus or minus up to ``jitter_ms`` after it came, in order."""
+class Latency(StreamToxic):
+    """Every chunk leaves ``latency_ms`` after it came, give or take what ``jitter_ms`` says, in order.
+
+    How the delay varies: ``uniform`` up to ``jitter_ms`` both ways, as in Toxiproxy; ``normal`` with a standard
+    deviation of ``jitter_ms``; ``pareto`` with the same mean and standard deviation, and a long tail (shape 3, as in
+    Linux' netem). A delay is never negative.
+    """
 
     kind: ClassVar[str] = "latency"
     latency_ms: int = attribute("latency")
     jitter_ms: int = attribute("jitter")
+    distribution: str = attribute("distribution", UNIFORM, one_of=(UNIFORM, "normal", "pareto"), extension=True)
 
-    def stage(self, now_s: float, rng: random.Random) -> Stage:
+    def stage(self, met: Meeting) -> Stage:
         """Return the delay line of one connection."""
-        return _LatencyStage(self, now_s, rng)
+        return _LatencyStage(self, met)
+
+    def delays_ms(self, rng: random.Random) -> Callable[[], float]:
+        """Return what makes the delay of each chunk."""
+        mean_ms, jitter_ms = self.latency_ms, self.jitter_ms
+        match self.distribution:
+            case "normal":
+                return lambda: rng.gauss(mean_ms, jitter_ms)
+            case "pareto":
+                return lambda: mean_ms + jitter_ms * (rng.paretovariate(PARETO_SHAPE) - PARETO_MEAN) / PARETO_DEVIATION
+            case _:
+                return lambda: mean_ms + rng.uniform(-jitter_ms, jitter_ms)
 
 
 class _LatencyStage(Stage):
-    __slots__ = ("_rng", "_toxic")
+    __slots__ = ("_delay_s", "_delays_ms")
     limit_bytes = 16 * KIB * KIB  # a delay line is as long as rate times delay: 160 MB/s at 100 ms
 
-    def __init__(self, toxic: Latency, now_s: float, rng: random.Random) -> None:
-        super().__init__(now_s)
-        self._toxic = toxic
-        self._rng = rng
+    def __init__(self, toxic: Latency, met: Meeting) -> None:
+        super().__init__(met.now_s)
+        self._delay_s = max(0, toxic.latency_ms) / 1000
+        self._delays_ms = toxic.delays_ms(met.rng()) if toxic.jitter_ms > 0 else None
 
     def _data(self, at_s: float, data: bytes) -> None:
-        delay_ms: float = self._toxic.latency_ms
-        if self._toxic.jitter_ms > 0:
-            delay_ms += self._rng.uniform(-self._toxic.jitter_ms, self._toxic.jitter_ms)
-        self._leave(at_s + max(0.0, delay_ms) / 1000, at_s, data)
+        if self._delays_ms is None:
+            self._leave(at_s + self._delay_s, at_s, data)
+        else:
+            self._leave(at_s + max(0.0, self._delays_ms()) / 1000, at_s, data)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bandwidth(Toxic):
+class Bandwidth(StreamToxic):
     """Bytes leave at ``rate_kb_s`` (1 KB is 1000 bytes); at 0 nothing leaves at all."""
 
     kind: ClassVar[str] = "bandwidth"
     rate_kb_s: int = attribute("rate")
 
-    def stage(self, now_s: float, rng: random.Random) -> Stage:  # noqa: ARG002
+    def stage(self, met: Meeting) -> Stage:
         """Return the narrow pipe of one connection."""
-        return _BandwidthStage(self, now_s)
+        return _BandwidthStage(self, met)
 
 
 class _BandwidthStage(Stage):
@@ -108,8 +96,8 @@ class _BandwidthStage(Stage):
 
     __slots__ = ("_piece_bytes", "_rate_bytes_s")
 
-    def __init__(self, toxic: Bandwidth, now_s: float) -> None:
-        super().__init__(now_s)
+    def __init__(self, toxic: Bandwidth, met: Meeting) -> None:
+        super().__init__(met.now_s)
         self._rate_bytes_s = toxic.rate_kb_s * 1000
         self._piece_bytes = self._rate_bytes_s // 10
 
@@ -126,22 +114,22 @@ class _BandwidthStage(Stage):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SlowClose(Toxic):
+class SlowClose(StreamToxic):
     """The end of the connection is passed on ``delay_ms`` late; data is not touched."""
 
     kind: ClassVar[str] = "slow_close"
     delay_ms: int = attribute("delay")
 
-    def stage(self, now_s: float, rng: random.Random) -> Stage:  # noqa: ARG002
+    def stage(self, met: Meeting) -> Stage:
         """Return the slow door of one connection."""
-        return _SlowCloseStage(self, now_s)
+        return _SlowCloseStage(self, met)
 
 
 class _SlowCloseStage(Stage):
     __slots__ = ("_delay_s",)
 
-    def __init__(self, toxic: SlowClose, now_s: float) -> None:
-        super().__init__(now_s)
+    def __init__(self, toxic: SlowClose, met: Meeting) -> None:
+        super().__init__(met.now_s)
         self._delay_s = max(0, toxic.delay_ms) / 1000
 
     def _end(self, at_s: float, end: End) -> None:
@@ -149,24 +137,24 @@ class _SlowCloseStage(Stage):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Timeout(Toxic):
+class Timeout(StreamToxic):
     """All data is dropped; after ``timeout_ms`` without any the connection is closed (at 0: never)."""
 
     kind: ClassVar[str] = "timeout"
     timeout_ms: int = attribute("timeout")
 
-    def stage(self, now_s: float, rng: random.Random) -> Stage:  # noqa: ARG002
+    def stage(self, met: Meeting) -> Stage:
         """Return the silence of one connection."""
-        return _TimeoutStage(self, now_s)
+        return _TimeoutStage(self, met)
 
 
 class _TimeoutStage(Stage):
     __slots__ = ("_timeout_s",)
 
-    def __init__(self, toxic: Timeout, now_s: float) -> None:
-        super().__init__(now_s)
+    def __init__(self, toxic: Timeout, met: Meeting) -> None:
+        super().__init__(met.now_s)
         self._timeout_s = max(0, toxic.timeout_ms) / 1000
-        self._close_after_silence(now_s)
+        self._close_after_silence(met.now_s)
 
     def _data(self, at_s: float, data: bytes) -> None:  # noqa: ARG002 - dropped
         self._close_after_silence(at_s)
@@ -190,22 +178,22 @@ class _TimeoutStage(Stage):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ResetPeer(Toxic):
+class ResetPeer(StreamToxic):
     """The connection is reset ``timeout_ms`` after the first thing that wants to pass; nothing passes."""
 
     kind: ClassVar[str] = "reset_peer"
     timeout_ms: int = attribute("timeout")
 
-    def stage(self, now_s: float, rng: random.Random) -> Stage:  # noqa: ARG002
+    def stage(self, met: Meeting) -> Stage:
         """Return the trap of one connection."""
-        return _ResetPeerStage(self, now_s)
+        return _ResetPeerStage(self, met)
 
 
 class _ResetPeerStage(Stage):
     __slots__ = ("_timeout_s",)
 
-    def __init__(self, toxic: ResetPeer, now_s: float) -> None:
-        super().__init__(now_s)
+    def __init__(self, toxic: ResetPeer, met: Meeting) -> None:
+        super().__init__(met.now_s)
         self._timeout_s = max(0, toxic.timeout_ms) / 1000
 
     def _data(self, at_s: float, data: bytes) -> None:  # noqa: ARG002 - dropped
@@ -216,7 +204,7 @@ class _ResetPeerStage(Stage):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Slicer(Toxic):
+class Slicer(StreamToxic):
     """Data is cut into pieces of ``average_size_bytes`` plus or minus ``size_variation_bytes``, ``delay_us`` apart."""
 
     kind: ClassVar[str] = "slicer"
@@ -224,22 +212,22 @@ class Slicer(Toxic):
     size_variation_bytes: int = attribute("size_variation")
     delay_us: int = attribute("delay")
 
-    def stage(self, now_s: float, rng: random.Random) -> Stage:
+    def stage(self, met: Meeting) -> Stage:
         """Return the knife of one connection."""
-        return _SlicerStage(self, now_s, rng)
+        return _SlicerStage(self, met)
 
 
 class _SlicerStage(Stage):
     __slots__ = ("_average", "_delay_s", "_free_s", "_rng", "_variation")
 
-    def __init__(self, toxic: Slicer, now_s: float, rng: random.Random) -> None:
-        super().__init__(now_s)
+    def __init__(self, toxic: Slicer, met: Meeting) -> None:
+        super().__init__(met.now_s)
         # A piece has at least one byte, and a cut stays within the data, whatever the settings say.
         self._average = max(1, toxic.average_size_bytes)
         self._variation = min(max(0, toxic.size_variation_bytes), self._average - 1)
         self._delay_s = max(0, toxic.delay_us) / 1_000_000
-        self._free_s = now_s
-        self._rng = rng
+        self._free_s = met.now_s
+        self._rng = met.rng() if self._variation > 0 else None
 
     def _data(self, at_s: float, data: bytes) -> None:
         self._free_s = max(at_s, self._free_s)
@@ -262,7 +250,7 @@ class _SlicerStage(Stage):
                 ends.append(end)
                 continue
             middle = start + (end - start) // 2
-            if self._variation > 0:
+            if self._rng is not None:
                 middle += self._rng.randrange(-self._variation, self._variation)
             middle = min(max(middle, start + 1), end - 1)
             todo += [(middle, end), (start, middle)]
@@ -270,22 +258,22 @@ class _SlicerStage(Stage):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LimitData(Toxic):
+class LimitData(StreamToxic):
     """The connection is closed when ``limit_bytes`` have passed."""
 
     kind: ClassVar[str] = "limit_data"
     limit_bytes: int = attribute("bytes")
 
-    def stage(self, now_s: float, rng: random.Random) -> Stage:  # noqa: ARG002
+    def stage(self, met: Meeting) -> Stage:
         """Return the meter of one connection."""
-        return _LimitDataStage(self, now_s)
+        return _LimitDataStage(self, met)
 
 
 class _LimitDataStage(Stage):
     __slots__ = ("_limit", "_passed_bytes")
 
-    def __init__(self, toxic: LimitData, now_s: float) -> None:
-        super().__init__(now_s)
+    def __init__(self, toxic: LimitData, met: Meeting) -> None:
+        super().__init__(met.now_s)
         self._limit = max(0, toxic.limit_bytes)
         self._passed_bytes = 0
 
@@ -300,28 +288,3 @@ class _LimitDataStage(Stage):
             self._leave(at_s, at_s, data)
         if self._passed_bytes >= self._limit:
             self.push(at_s, End.CLOSE)
-
-
-KINDS: Mapping[str, type[Toxic]] = {
-    toxic.kind: toxic for toxic in (Noop, Latency, Bandwidth, SlowClose, Timeout, ResetPeer, Slicer, LimitData)
-}
-"""Every kind of toxic. A new one is a class above and its name here."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InstalledToxic:
-    """A toxic with its place: a name, a stream and a share of the connections (``toxicity``, 0 to 1)."""
-
-    name: str
-    direction: Direction
-    stream: str
-    """The direction as its owner wrote it; Toxiproxy takes any case and shows it again."""
-    toxicity: float
-    toxic: Toxic
-
-    def draw(self, now_s: float, rng: random.Random) -> Stage | None:
-        """Decide by lot whether a connection feels this toxic; return its stage, or None when it is spared.
-
-        A number is drawn whatever the toxicity is, so that changing it shifts no later draw.
-        """
-        return self.toxic.stage(now_s, rng) if rng.random() < self.toxicity else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from math import inf
 
 import pytest
@@ -10,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chaos.proxy.toxics import KINDS, Chain, End, Stage
-from tests.unit.proxy.wire import START_S, Wire, chain_of, stage, wire
+from tests.unit.proxy.wire import START_S, Wire, chain_of, stage, toxic_stage, wire
 
 
 def test_latencies_add_up():
@@ -141,7 +140,7 @@ ACTIONS = st.one_of(
 
 def built(toxic: tuple[str, dict[str, int]], *, hit: bool, now_s: float) -> Stage | None:
     kind, attributes = toxic
-    return KINDS[kind]().with_attributes(attributes).stage(now_s, random.Random(3)) if hit else None
+    return toxic_stage(KINDS[kind]().with_attributes(attributes), at_s=now_s - START_S, seed=3) if hit else None
 
 
 @settings(max_examples=150, deadline=None)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterable
 from math import inf
 
 import pytest
 
-from chaos.proxy.toxics import KINDS, Chain, Direction, End, InstalledToxic
+from chaos.proxy.toxics import KINDS, Chain, Direction, End, InstalledToxic, Life, Toxic
 from tests.unit.proxy.wire import FEEDINGS, START_S, Wire, chain_of, stage, wire
 
 TEXT = bytes(range(256)) * 2
@@ -309,8 +308,8 @@ def test_changing_limit_data_keeps_count():
 # the table
 
 
-def test_the_kinds_are_toxiproxys():
-    assert set(KINDS) == {
+def test_the_kinds_that_are_not_extensions_are_toxiproxys():
+    assert {kind for kind, toxic in KINDS.items() if not toxic.extension} == {
         "noop", "latency", "bandwidth", "slow_close", "timeout", "reset_peer", "slicer", "limit_data",
     }  # fmt: skip
     assert {kind: list(toxic().attributes) for kind, toxic in KINDS.items() if kind in {"latency", "slicer"}} == {
@@ -324,18 +323,31 @@ def test_attributes_that_are_not_given_stay_and_unknown_ones_are_ignored():
     assert toxic.attributes == {"latency": 5, "jitter": 2}
 
 
-def test_toxicity_decides_by_the_seed_which_connections_are_hit():
-    def hits(seed: int, toxicity: float) -> list[bool]:
-        toxic = InstalledToxic(
-            name="t", direction=Direction.UPSTREAM, stream="upstream", toxicity=toxicity, toxic=KINDS["latency"]()
-        )
-        rng = random.Random(seed)
-        return [toxic.draw(START_S, rng) is not None for _ in range(1000)]
+def installed(toxicity: float, *, seed: int = 1, toxic: Toxic | None = None) -> InstalledToxic:
+    return InstalledToxic(
+        name="t",
+        direction=Direction.UPSTREAM,
+        stream="upstream",
+        toxicity=toxicity,
+        toxic=toxic or KINDS["latency"](),
+        life=Life(since_s=START_S, seed=f"{seed}/p/t/1"),
+    )
 
-    assert hits(1, 0.3) == hits(1, 0.3) != hits(2, 0.3)
-    assert 250 < sum(hits(1, 0.3)) < 350
-    assert all(hits(1, 1.0))
-    assert not any(hits(1, 0.0))
+
+def hit_by(toxicity: float, *, seed: int = 1) -> set[int]:
+    toxic = installed(toxicity, seed=seed)
+    return {number for number in range(1000) if toxic.hits(number)}
+
+
+def test_toxicity_decides_by_the_seed_which_connections_are_hit():
+    assert hit_by(0.3) == hit_by(0.3) != hit_by(0.3, seed=2)
+    assert 250 < len(hit_by(0.3)) < 350
+    assert len(hit_by(1.0)) == 1000
+    assert not hit_by(0.0)
+
+
+def test_with_a_higher_toxicity_those_hit_before_are_hit_still():
+    assert hit_by(0.2) < hit_by(0.5)
 
 
 def test_the_same_seed_gives_the_same_jitters():

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from math import inf
 
-from chaos.proxy.toxics import KINDS, Chain, End, Item, Stage
+from chaos.proxy.toxics import KINDS, Chain, End, Item, Meeting, Stage, Toxic
 
 START_S = 1000.0
 """Clocks do not begin at 0."""
@@ -14,7 +14,13 @@ START_S = 1000.0
 
 def stage(kind: str, *, at_s: float = 0.0, seed: int = 1, **attributes: int) -> Stage:
     """Return a toxic at work, its settings under Toxiproxy's names."""
-    return KINDS[kind]().with_attributes(attributes).stage(START_S + at_s, random.Random(seed))
+    return toxic_stage(KINDS[kind]().with_attributes(attributes), at_s=at_s, seed=seed)
+
+
+def toxic_stage(toxic: Toxic, *, at_s: float = 0.0, since_s: float = 0.0, seed: int = 1) -> Stage:
+    """Return this toxic at work."""
+    met = Meeting(now_s=START_S + at_s, since_s=START_S + since_s, rng=lambda: random.Random(seed))
+    return toxic.stage(met)
 
 
 def chain_of(*stages: Stage) -> Chain:
