@@ -28,6 +28,8 @@ class RunStarted(Event):
     backend: str
     """``toxiproxy 2.12.0`` or ``embedded``."""
     disabled: tuple[str, ...]
+    changed: tuple[str, ...] = ()
+    """What else is different in a control, each as ``key=value``."""
     phases: Mapping[str, tuple[float, float]]
     """Start and end of each phase, seconds."""
     started_at: str

@@ -76,6 +76,7 @@ class Run:
         plan: Plan,
         load: LoadDriver,
         disabled: Sequence[str],
+        changed: Sequence[str] = (),
         replay: str,
         emit: Emit,
     ) -> None:
@@ -85,6 +86,7 @@ class Run:
         self._plan = plan
         self._load = load
         self._disabled = tuple(disabled)
+        self._changed = tuple(changed)
         self._replay = replay
         self._emit = emit
         self._progress = Progress()
@@ -324,6 +326,7 @@ class Run:
             seed=self._plan.seed,
             backend=self._environment.backend_name,
             disabled=self._disabled,
+            changed=self._changed,
             phases={str(name): span for name, span in self._plan.phases.items()},
             started_at=clock.wall_clock_iso(),
         )
@@ -351,6 +354,7 @@ class Run:
             seed=self._plan.seed,
             backend=self._environment.backend_name,
             disabled=self._disabled,
+            changed=self._changed,
             phases=progress.phases,
             store=self._store,
             receipts=receipts,

@@ -36,9 +36,17 @@ class Job:
     plan: Plan
     disabled: tuple[str, ...]
     """Protections switched off; empty for the experiment itself."""
-    is_control: bool
     replay: str
     """The command that repeats it."""
+    control_of: Job | None = None
+    """The experiment whose control this is; None for an experiment."""
+    changed: tuple[str, ...] = ()
+    """What else is different in a control, each as ``key=value``."""
+
+    @property
+    def is_control(self) -> bool:
+        """Whether it must fail."""
+        return self.control_of is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +74,11 @@ class Result:
                 return broken
 
 
+def backend_for(job: Job, asked: Backend) -> Backend:
+    """Return the proxy server that a job needs: what was asked for, or the embedded one where nothing else will do."""
+    return Backend.EMBEDDED if asked is Backend.AUTO and job.experiment.needs_embedded else asked
+
+
 def worst(outcomes: Sequence[Outcome]) -> Outcome:
     """Return the most severe outcome: interrupted, error, violated, inconclusive, held."""
     return max(outcomes, key=_SEVERITY.index, default=Outcome.HELD)
@@ -73,9 +86,9 @@ def worst(outcomes: Sequence[Outcome]) -> Outcome:
 
 def pair_results(verdicts: Sequence[tuple[Job, Verdict]]) -> list[Result]:
     """Put each experiment's verdict and its control's together, in the order of the experiments."""
-    controls = {id(job.experiment): verdict for job, verdict in verdicts if job.is_control}
+    controls = {id(job.control_of): verdict for job, verdict in verdicts if job.is_control}
     return [
-        Result(job=job, verdict=verdict, control=controls.get(id(job.experiment)))
+        Result(job=job, verdict=verdict, control=controls.get(id(job)))
         for job, verdict in verdicts
         if not job.is_control
     ]
@@ -108,6 +121,7 @@ class Suite:
         self._sinks = tuple(sinks)
         self._view: View | None = None
         self._environment: Environment | None = None
+        self._backend = options.backend
         self._backend_name = "none"
         self._started_as: tuple[Path, tuple[str, ...], tuple[tuple[str, Scalar], ...]] | None = None
         self._stack = contextlib.AsyncExitStack()
@@ -145,6 +159,7 @@ class Suite:
                     plan=job.plan,
                     load=load,
                     disabled=job.disabled,
+                    changed=job.changed,
                     replay=job.replay,
                     emit=self._emit,
                 )
@@ -167,18 +182,26 @@ class Suite:
         return verdict
 
     async def _environment_for(self, job: Job) -> Environment:
+        backend = backend_for(job, self._options.backend)
         if self._environment is not None and self._started_as is not None:
-            if self._started_as[0] == job.topology.file:
+            if (self._started_as[0], self._backend) == (job.topology.file, backend):
                 return self._environment
             await self._close_environment()
         environment = Environment(
             job.topology,
             emit=self._emit,
-            backend=self._options.backend,
+            backend=backend,
             toxiproxy_url=self._options.toxiproxy_url,
         )
         self._environment = await self._stack.enter_async_context(environment)
+        self._backend = backend
         self._backend_name = environment.backend_name
+        kind = job.experiment.needs_embedded
+        if kind is not None and not environment.has_embedded_proxy:
+            raise EnvironmentFailure(
+                f"the fault {kind} needs the embedded proxy, and what runs at {self._options.toxiproxy_url} is "
+                f"{environment.backend_name}; leave --toxiproxy out, or start `chaos proxy` there"
+            )
         return environment
 
     async def _ready(self, environment: Environment, number: int, job: Job) -> LoadDriver:
@@ -225,6 +248,7 @@ class Suite:
             seed=job.plan.seed,
             backend=self._backend_name,
             disabled=job.disabled,
+            changed=job.changed,
             phases=(),
             steady_state=(),
             receipts=(),

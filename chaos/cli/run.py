@@ -9,7 +9,7 @@ import os
 import random
 import shlex
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -69,7 +69,7 @@ def run(
     """
     how = [] if proxy == Backend.AUTO else ["--proxy", proxy]
     how += [] if toxiproxy_url is None else ["--toxiproxy", toxiproxy_url]
-    jobs = _jobs(paths, seed=seed, control=control, settings=settings, how=how)
+    jobs = _jobs(paths, seed=seed, control=control, settings=settings, how=how, proxy=Backend(proxy))
     console = Console(no_color=no_color or None, highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = LOG_WIDTH  # a log has no width of its own; at rich's 80 columns the tables would be folded
@@ -123,7 +123,13 @@ async def _until_done_or_told_to_stop(suite: Suite, jobs: Sequence[Job], console
 
 
 def _jobs(
-    paths: tuple[Path, ...], *, seed: int | None, control: bool, settings: tuple[str, ...], how: list[str]
+    paths: tuple[Path, ...],
+    *,
+    seed: int | None,
+    control: bool,
+    settings: tuple[str, ...],
+    how: list[str],
+    proxy: Backend,
 ) -> list[Job]:
     """Read every file before anything is started; raises UsageError with the mistakes of all of them.
 
@@ -141,6 +147,8 @@ def _jobs(
             problems += error.problems
     if problems:
         raise UsageError(problems)
+    if proxy == Backend.TOXIPROXY:
+        _check_that_toxiproxy_will_do(loaded)
     jobs: list[Job] = []
     for path, experiment, topology in loaded:
         used = seed if seed is not None else experiment.seed
@@ -156,24 +164,42 @@ def _jobs(
                 topology=topology,
                 plan=plan,
                 disabled=(),
-                is_control=False,
                 replay=shlex.join(replay),
             )
         )
         if control:
-            if experiment.control is None:
-                raise UsageError(
-                    f"{path}: --control: this experiment names no control; add control: {{disable: [...]}} with one of "
-                    f"{', '.join(topology.protections) or '(the topology declares no protections)'}"
-                )
-            jobs.append(
-                Job(
-                    experiment=experiment,
-                    topology=topology,
-                    plan=plan,
-                    disabled=experiment.control.disable,
-                    is_control=True,
-                    replay=shlex.join([*replay, "--control"]),
-                )
+            jobs.append(_control_of(jobs[-1], overrides))
+    # Those that need another proxy server come together, so that it is changed once.
+    return sorted(jobs, key=lambda job: (str(job.topology.file), job.is_control, bool(job.experiment.needs_embedded)))
+
+
+def _check_that_toxiproxy_will_do(loaded: Sequence[tuple[Path, Experiment, Topology]]) -> None:
+    """Raise UsageError for the first experiment with a fault that Toxiproxy does not have."""
+    for path, experiment, _ in loaded:
+        if kind := experiment.needs_embedded:
+            raise UsageError(
+                f"{path}: the fault {kind} needs the embedded proxy, which --proxy toxiproxy rules out; "
+                "leave that option out, and the embedded proxy is taken where it is needed"
             )
-    return sorted(jobs, key=lambda job: (str(job.topology.file), job.is_control))
+
+
+def _control_of(job: Job, overrides: Mapping[str, str]) -> Job:
+    """Return the control of an experiment. Raises UsageError when it names none, or what it changes cannot be read."""
+    experiment, topology, path = job.experiment, job.topology, job.experiment.file
+    if experiment.control is None:
+        raise UsageError(
+            f"{path}: --control: this experiment names no control; add control: {{disable: [...]}} with one of "
+            f"{', '.join(topology.protections) or '(the topology declares no protections)'}"
+        )
+    changes = {key: json.dumps(value) for key, value in experiment.control.changes.items()}
+    if changes:
+        experiment, topology = load_experiment(path, {**overrides, **changes})
+    return Job(
+        experiment=experiment,
+        topology=topology,
+        plan=make_plan(experiment, topology, job.plan.seed),
+        disabled=job.experiment.control.disable if job.experiment.control else (),
+        changed=tuple(f"{key}={value}" for key, value in changes.items()),
+        replay=f"{job.replay} --control",
+        control_of=job,
+    )

@@ -17,7 +17,7 @@ from chaos.environment.proxies import Backend, ProxyServer
 from chaos.environment.shelter import Shelter
 from chaos.errors import EnvironmentFailure, suggest
 from chaos.events import BreakerState, Emit, InstanceDied, Note, TargetReady, TargetStarting
-from chaos.faults.base import ToxicSpec, Traffic
+from chaos.faults.base import ToxicCount, ToxicSpec, Traffic
 from chaos.processes import host, kernel
 from chaos.processes.carried import bytes_carried
 from chaos.processes.client import Launcher
@@ -100,6 +100,11 @@ class Environment:
     def backend_name(self) -> str:
         """``toxiproxy 2.12.0`` or ``embedded``."""
         return self._proxy_server.name
+
+    @property
+    def has_embedded_proxy(self) -> bool:
+        """Whether the proxy server is the embedded one, which can do more than Toxiproxy."""
+        return self._proxy_server.embedded
 
     # --- the target --------------------------------------------------------------------------------------------------
 
@@ -201,6 +206,14 @@ class Environment:
     async def set_edge_enabled(self, edge: str, *, enabled: bool) -> None:
         """Close the edge's listener and cut its connections, or open it again."""
         await self._proxy_server.set_enabled(edge, enabled=enabled)
+
+    async def toxic_counts(self, edges: Sequence[str], toxic_name: str) -> Mapping[str, ToxicCount] | None:
+        """Return what this toxic has counted on each edge; None with the real Toxiproxy, whose toxics do not count."""
+        if not self._proxy_server.embedded:
+            return None
+        counted = await self.proxies.toxic_counts(toxic_name)
+        nothing = ToxicCount(connections=0, requests=0, bytes=0)
+        return {edge: counted.get(edge, nothing) for edge in edges}
 
     async def edge_traffic(self, edges: Sequence[str]) -> Mapping[str, Traffic]:
         """Return the traffic of each edge's proxy since it was created.

@@ -108,9 +108,11 @@ class Load:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Control:
-    """The protections without which the same experiment must fail."""
+    """What is different in the run that must fail: protections switched off, or anything else in the file changed."""
 
-    disable: tuple[str, ...]
+    disable: tuple[str, ...] = ()
+    changes: Mapping[str, Scalar] = field(default_factory=dict)
+    """New values by dotted key, as of ``--set``: ``{"faults.0.header_value": "*"}``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,3 +135,8 @@ class Experiment:
     settings: Mapping[str, Scalar] = field(default_factory=dict)
     """Overrides of the topology's settings."""
     tags: tuple[str, ...] = ()
+
+    @property
+    def needs_embedded(self) -> str | None:
+        """The first kind of fault here that only the embedded proxy server has; None when Toxiproxy has them all."""
+        return next((entry.fault.kind for entry in self.faults if entry.fault.needs_embedded), None)

@@ -65,7 +65,6 @@ def _experiment(path: Path, section: Section, topology: Topology | None) -> Expe
     if topology is not None:
         _check_settings(section, topology)
         _check_control(section, topology)
-    disable = _disable(section)
     return Experiment(
         file=path,
         title=section.get_or(t.TITLE, ""),
@@ -81,7 +80,7 @@ def _experiment(path: Path, section: Section, topology: Topology | None) -> Expe
         steady_state=_rules(section, topology),
         abort_when=_guards(section, topology, phases[PhaseName.FAULT]),
         recover_within_s=section.get(t.RECOVER_WITHIN),
-        control=None if disable is None else Control(disable=disable),
+        control=_control(section),
         seed=section.get(t.SEED),
         settings=section.get_or(t.SETTINGS, {}),
         tags=section.get_or(t.TAGS, ()),
@@ -291,13 +290,18 @@ def _type_word(value: Scalar) -> str:
             return "a text"
 
 
-def _disable(section: Section) -> tuple[str, ...] | None:
+def _control(section: Section) -> Control | None:
     control = section.get(t.CONTROL)
-    return None if control is None else control.get(t.DISABLE)
+    if control is None:
+        return None
+    disable, changes = control.get_or(t.DISABLE, ()), control.get_or(t.CHANGES, {})
+    if not (t.DISABLE.key in control.nodes or t.CHANGES.key in control.nodes):
+        section.report(t.CONTROL, "says nothing; write disable: [a protection], or set: {a.key: a value}")
+    return Control(disable=disable, changes=changes)
 
 
 def _check_control(section: Section, topology: Topology) -> None:
     control = section.get(t.CONTROL)
-    for name in _disable(section) or ():
+    for name in () if control is None else control.get_or(t.DISABLE, ()):
         if control is not None and not topology.protects_by(name):
             control.report(t.DISABLE, one_of(name, tuple(topology.protections), noun="protection of the target"))

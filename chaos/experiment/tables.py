@@ -85,6 +85,8 @@ def _kind_of(info: SettingInfo) -> Kind[object]:
         return share()
     if issubclass(info.type, StrEnum):
         return Choice(info.type)
+    if info.type is str:
+        return Text(longest=1000)
     if info.type is int:
         return Integer(least=int(info.least), most=int(_finite(info)), unit=info.unit)
     return Number(least=info.least, most=_finite(info), unit=info.unit)
@@ -222,9 +224,19 @@ DISABLE = Field(
     "disable",
     ListOf(item=Text(what="the name of a protection", longest=60), least=1, most=50, unique=True),
     "protections of the target to switch off",
-    required=True,
 )
-CONTROL = Field("control", Table(DISABLE), "the protections without which this same experiment must fail")
+CHANGES: Field[Mapping[str, Scalar]] = Field(
+    "set",
+    MapOf(
+        value=Setting(),
+        least=1,
+        most=20,
+        pattern=r"[A-Za-z_0-9]+(\.[A-Za-z_0-9]+)*",
+        pattern_help="a dotted key of this file, like faults.0.toxicity",
+    ),
+    "what else is different then, by dotted key, like 'faults.0.toxicity: 1'",
+)
+CONTROL = Field("control", Table(DISABLE, CHANGES), "how this same experiment must fail: without which protections")
 
 EXPERIMENT = Table(
     TITLE,

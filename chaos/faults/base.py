@@ -26,13 +26,13 @@ class Stream(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToxicSpec:
-    """A toxic as Toxiproxy knows it; ``attributes`` use Toxiproxy's names and units."""
+    """A toxic as the proxy server knows it; ``attributes`` use the server's names and units."""
 
     name: str
     type: str
     stream: Stream
     toxicity: float
-    attributes: Mapping[str, int]
+    attributes: Mapping[str, int | float | str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +61,15 @@ class Traffic:
     bytes: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToxicCount:
+    """What a toxic itself has counted on one proxy since it was added."""
+
+    connections: int
+    requests: int
+    bytes: int
+
+
 class World(Protocol):
     """What faults may do to the running target. ``chaos.environment`` is the real one; tests have a small one.
 
@@ -79,6 +88,9 @@ class World(Protocol):
 
     async def edge_traffic(self, edges: Sequence[str]) -> Mapping[str, Traffic]:
         """Return the traffic of each edge's proxy since it was created."""
+
+    async def toxic_counts(self, edges: Sequence[str], toxic_name: str) -> Mapping[str, ToxicCount] | None:
+        """Return what this toxic has counted on each edge; None where the proxy server does not count that."""
 
     async def open_connections(self, names: Sequence[str]) -> int:
         """Return how many connections are established to these edges' proxies or these instances now."""
@@ -124,6 +136,10 @@ class Fault(Protocol):
 
     kind: ClassVar[str]
     layer: ClassVar[Layer]
+
+    @property
+    def needs_embedded(self) -> bool:
+        """Whether only the embedded proxy server can do it, and not Toxiproxy."""
 
     def check(self) -> Sequence[tuple[str, str]]:
         """Return (setting, what is wrong and what is allowed) for each wrong setting."""

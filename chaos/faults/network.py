@@ -14,9 +14,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import ClassVar
 
-from chaos.faults.base import Applied, Layer, Receipt, Stream, ToxicSpec, Traffic, World
+from chaos.faults.base import Applied, Layer, Receipt, Stream, ToxicCount, ToxicSpec, Traffic, World
 from chaos.faults.settings import CheckedSettings, setting
 from chaos.faults.together import count, everywhere, take_back
 
@@ -24,6 +25,14 @@ HOUR_MS = 3_600_000
 GIB = 2**30
 UNLUCKY = 0.01
 """A toxic with a toxicity below 1 counts as felt when the chance that it missed every connection is below this."""
+
+
+class Distribution(StrEnum):
+    """How a delay varies from chunk to chunk."""
+
+    UNIFORM = "uniform"
+    NORMAL = "normal"
+    PARETO = "pareto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +46,13 @@ class Toxic(CheckedSettings):
 
     def spec(self, name: str) -> ToxicSpec:
         """Return the toxic as Toxiproxy knows it."""
-        attributes = {
-            one.metadata["toxiproxy"]: int(getattr(self, one.name))
-            for one in dataclasses.fields(self)
-            if one.metadata["toxiproxy"] is not None
-        }
+        attributes: dict[str, int | float | str] = {}
+        for one in dataclasses.fields(self):
+            value = getattr(self, one.name)
+            if one.metadata["toxiproxy"] is not None:
+                attributes[one.metadata["toxiproxy"]] = value
+            elif one.metadata["extension"] is not None and value != one.default:
+                attributes[one.metadata["extension"]] = str(value) if isinstance(value, StrEnum) else value
         return ToxicSpec(name=name, type=self.kind, stream=self.stream, toxicity=self.toxicity, attributes=attributes)
 
     async def apply(self, world: World, victims: Sequence[str], name: str) -> Applied:
@@ -70,9 +81,16 @@ class Latency(Toxic):
 
     latency_ms: int = setting("delay of every byte", most=HOUR_MS, toxiproxy="latency")
     jitter_ms: int = setting("the delay varies by up to this much, up and down", 0, most=HOUR_MS, toxiproxy="jitter")
+    distribution: Distribution = setting(  # noqa: RUF009 - a field
+        "how the delay varies: uniform up to jitter_ms, or normal or pareto (a long tail) with that standard deviation",
+        Distribution.UNIFORM,
+        extension="distribution",
+    )
 
     def check_together(self) -> Sequence[tuple[str, str]]:
         """A delay cannot be negative, so the jitter may not exceed the latency."""
+        if self.distribution is not Distribution.UNIFORM and self.jitter_ms == 0:
+            return [("distribution", f"{self.distribution} says how the delay varies, but jitter_ms is 0")]
         if self.jitter_ms <= self.latency_ms:
             return []
         return [("jitter_ms", f"{self.jitter_ms} is more than the latency_ms of {self.latency_ms} that it varies")]
@@ -177,7 +195,10 @@ class AppliedToxic:
     before: Traffic
 
     async def receipt(self) -> Receipt:
-        """Compare the traffic of the proxies with what it was before."""
+        """Ask the toxics themselves; where they do not count, compare the proxies' traffic with what it was before."""
+        counts = await self.world.toxic_counts(self.edges, self.spec.name)
+        if counts is not None:
+            return _counted(counts)
         now = _total(await self.world.edge_traffic(self.edges))
         passed = max(0, now.bytes - self.before.bytes)
         opened = max(0, now.connections - self.before.connections)
@@ -235,6 +256,19 @@ class AppliedDown:
     async def undo(self) -> None:
         """Open the lines again."""
         await everywhere(self.world.set_edge_enabled(edge, enabled=True) for edge in self.edges)
+
+
+def _counted(counts: Mapping[str, ToxicCount]) -> Receipt:
+    """Return what toxics that count for themselves have counted."""
+    connections = sum(one.connections for one in counts.values())
+    requests = sum(one.requests for one in counts.values())
+    passed = sum(one.bytes for one in counts.values())
+    where = count(len(counts), "edge")
+    if connections == 0:
+        return Receipt(connections=0, bytes=0, evidence=f"nothing met it on {where}")
+    what = count(connections, "connection")
+    met = f"{count(requests, 'request')} on {what}, {passed} bytes," if requests else f"{what} and {passed} bytes"
+    return Receipt(connections=connections, bytes=passed, evidence=f"{met} met it on {where}")
 
 
 def _total(traffic: Mapping[str, Traffic]) -> Traffic:

@@ -11,6 +11,8 @@ from types import MappingProxyType
 from chaos.faults.base import Fault
 from chaos.faults.host import Kill, Pause, Restart, Stop
 from chaos.faults.network import Bandwidth, Down, Latency, LimitData, ResetPeer, Slicer, SlowClose, Timeout
+from chaos.faults.requests import HttpAbort, HttpCorrupt, HttpDelay, HttpDropHeader, HttpStatus, HttpThrottle
+from chaos.faults.trouble import BlackHole, Flap, Partition, Refuse, Stall
 
 _ALL: tuple[type[Fault], ...] = (
     # on the wire
@@ -22,6 +24,19 @@ _ALL: tuple[type[Fault], ...] = (
     Slicer,
     LimitData,
     Down,
+    # on the wire, as on a bad network
+    Refuse,
+    BlackHole,
+    Partition,
+    Stall,
+    Flap,
+    # on single HTTP requests
+    HttpDelay,
+    HttpStatus,
+    HttpAbort,
+    HttpThrottle,
+    HttpCorrupt,
+    HttpDropHeader,
     # on the host
     Kill,
     Stop,

@@ -26,7 +26,7 @@ class SettingInfo:
 
     name: str
     type: type
-    """int, float, or an enum of texts; the type without ``None``."""
+    """int, float, str, or an enum of texts; the type without ``None``."""
     help: str
     default: object
     """``dataclasses.MISSING`` when it is required."""
@@ -54,9 +54,16 @@ def setting(
     most: float = math.inf,
     share: bool = False,
     toxiproxy: str | None = None,
+    extension: str | None = None,
 ) -> Any:
-    """Declare a setting: a dataclass field with its help, its limits and, on the wire, Toxiproxy's attribute for it."""
-    metadata = {"help": help, "least": least, "most": most, "share": share, "toxiproxy": toxiproxy}
+    """Declare a setting: a dataclass field with its help and its limits.
+
+    On the wire it also names the attribute of the toxic: ``toxiproxy`` one that Toxiproxy has, ``extension`` one that
+    only the embedded proxy has, and that is left out while it is at its default.
+    """
+    metadata = {
+        "help": help, "least": least, "most": most, "share": share, "toxiproxy": toxiproxy, "extension": extension,
+    }  # fmt: skip
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -95,6 +102,14 @@ class CheckedSettings:
 
     kind: ClassVar[str]
     layer: ClassVar[Layer]
+
+    @property
+    def needs_embedded(self) -> bool:
+        """Whether only the embedded proxy server can do it: where a setting that Toxiproxy lacks is used."""
+        return any(
+            one.metadata["extension"] is not None and getattr(self, one.name) != one.default
+            for one in dataclasses.fields(self)
+        )
 
     def check(self) -> Sequence[tuple[str, str]]:
         """Return (setting, what is wrong and what is allowed) for each wrong setting."""

@@ -25,7 +25,7 @@ from toxiproxy.proxy import Proxy
 from toxiproxy.toxic import Toxic
 
 from chaos.errors import EnvironmentFailure
-from chaos.faults.base import ToxicSpec, Traffic
+from chaos.faults.base import ToxicCount, ToxicSpec, Traffic
 
 _T = TypeVar("_T")
 _ADDRESS_LOCK = threading.Lock()
@@ -226,6 +226,21 @@ class ProxyControl:
             }
 
         return await self._do("ask for the traffic (a real server needs -proxy-metrics for that)", ask)
+
+    async def toxic_counts(self, toxic_name: str) -> Mapping[str, ToxicCount]:
+        """Return what the toxic of this name has counted on each proxy that has it; only the embedded server does."""
+
+        def ask() -> Mapping[str, ToxicCount]:
+            receipts = _record(self._get("/receipts"))
+            found: dict[str, ToxicCount] = {}
+            for name, of_proxy in receipts.items():
+                receipt = _record(of_proxy).get(toxic_name)
+                if receipt is not None:
+                    counted = {what: int(str(_record(receipt)[what])) for what in ("connections", "requests", "bytes")}
+                    found[name] = ToxicCount(**counted)
+            return found
+
+        return await self._do("ask for the receipts of its toxics", ask)
 
     def _populated(self, specs: Sequence[ProxySpec], answer: object) -> Mapping[str, str]:
         made = {

@@ -139,7 +139,7 @@ def _go_type(toxic: Toxic, default: Value) -> GoType:
         case str():
             return GoType.STRING
         case float():
-            return GoType.FLOAT32
+            return GoType.FLOAT64
         case _:
             return GoType.INT if toxic.kind == "slicer" else GoType.INT64
 

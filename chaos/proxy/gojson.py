@@ -64,6 +64,7 @@ class GoType(Enum):
     INT64 = "int64"
     INT = "int"
     FLOAT32 = "float32"
+    FLOAT64 = "float64"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +142,8 @@ def _scalar(value: JsonValue, wanted: GoType, where: str) -> str | bool | int | 
             if re.fullmatch(r"-?[0-9]{1,19}", text) and -(2**63) <= int(text) < 2**63:
                 return int(text)
             raise GoJsonError(f"json: cannot unmarshal number {text} into {where}")
+        case Number(text), GoType.FLOAT64:
+            return float(text)
         case Number(text), GoType.FLOAT32:
             try:
                 return round_to_float32(float(text))

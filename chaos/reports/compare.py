@@ -10,6 +10,7 @@ from rich.text import Text
 
 from chaos.errors import Outcome
 from chaos.experiment.model import PhaseName
+from chaos.reports.deviation import deviation, names
 from chaos.reports.styles import OUTCOME_STYLES, bullet, table
 from chaos.topology.model import Metric
 from chaos.verdict.model import Verdict
@@ -18,24 +19,24 @@ from chaos.verdict.units import figure
 
 def conclusion(verdict: Verdict, control: Verdict) -> tuple[str, ...]:
     """Return in plain sentences what the two verdicts say together."""
-    without, them = _names(control.disabled), _them(control)
+    how, what, them = deviation(control.disabled, control.changed), _what(control), _them(control)
     match verdict.outcome, control.outcome:
         case Outcome.HELD, Outcome.VIOLATED:
-            said = f"the protections are the reason: without {without} the same faults broke the steady state"
+            said = f"{_reason(control)}: {how} the same faults broke the steady state"
             said += _difference(verdict, control)
         case Outcome.HELD, Outcome.HELD:
-            said = f"the control did not fail: the steady state held without {without} as well, so that this experiment"
+            said = f"the control did not fail: the steady state held {how} as well, so that this experiment"
             said += f" proves nothing about {them}; make the faults stronger, or name the protection that carries it"
         case Outcome.HELD, Outcome.INCONCLUSIVE:
-            said = f"the control tells nothing, so that this experiment proves nothing about {without}: "
+            said = f"the control tells nothing, so that this experiment proves nothing about {what}: "
             said += _first(control)
         case Outcome.HELD, _:
-            said = f"the control broke off, and nothing is known about {without}: {_first(control)}"
+            said = f"the control broke off, and nothing is known about {what}: {_first(control)}"
         case Outcome.VIOLATED, Outcome.VIOLATED:
-            said = f"the same faults broke the steady state with the protections and without {without}: "
+            said = f"the same faults broke the steady state {_as_it_is(control)} and {how}: "
             said += f"they are not enough{_difference(verdict, control)}"
         case Outcome.VIOLATED, Outcome.HELD:
-            said = f"the steady state broke with the protections and held without {without}: look at what {them} did"
+            said = f"the steady state broke {_as_it_is(control)} and held {how}: look at what {them} did"
         case Outcome.VIOLATED, _:
             said = "the faults broke the steady state; the control adds nothing to that"
         case _:
@@ -57,8 +58,8 @@ def comparison(verdict: Verdict, control: Verdict, metrics: Mapping[str, Metric]
     rows.add_row("steady again after", _recovery(verdict), _recovery(control), within)
     title = Text.assemble(
         ("Experiment and control", "bold"),
-        ": with its protections, and without ",
-        (_names(control.disabled), "bold magenta"),
+        f": {_as_it_is(control)}, and ",
+        (deviation(control.disabled, control.changed), "bold magenta"),
     )
     said = [bullet(sentence) for sentence in conclusion(verdict, control)]
     return Group(title, Padding(rows, (0, 0, 0, 2), expand=False), *said)
@@ -99,11 +100,17 @@ def _first(verdict: Verdict) -> str:
     return verdict.reasons[0] if verdict.reasons else verdict.outcome.value
 
 
-def _names(protections: tuple[str, ...]) -> str:
-    if len(protections) < 2:
-        return "".join(protections) or "nothing"
-    return f"{', '.join(protections[:-1])} and {protections[-1]}"
+def _as_it_is(control: Verdict) -> str:
+    return "as it is" if control.changed else "with the protections"
+
+
+def _reason(control: Verdict) -> str:
+    return "this is the reason" if control.changed else "the protections are the reason"
+
+
+def _what(control: Verdict) -> str:
+    return names([*control.disabled, *control.changed])
 
 
 def _them(verdict: Verdict) -> str:
-    return "it" if len(verdict.disabled) == 1 else "them"
+    return "it" if len(verdict.disabled) + len(verdict.changed) == 1 else "them"

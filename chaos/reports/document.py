@@ -12,6 +12,7 @@ exit_code                 0 held, 1 violated, 3 error, 4 inconclusive, 130 inter
 experiment, file          title, and the file it came from
 seed, backend             what decided every random choice; ``toxiproxy 2.12.0`` or ``embedded``
 disabled[]                protections that were switched off in this run
+changed[]                 what else was different in a control, each as ``key=value``
 reasons[]                 why the outcome is what it is, in sentences, the most important first
 phases[]                  name, start_s, end_s, duration_s, attempts{kind: number}
 metrics{phase{metric}}    each metric of the topology over each phase
@@ -61,6 +62,7 @@ def verdict_document(
         "seed": verdict.seed,
         "backend": verdict.backend,
         "disabled": list(verdict.disabled),
+        "changed": list(verdict.changed),
         "reasons": list(verdict.reasons),
         "phases": [_phase(phase) for phase in verdict.phases],
         "metrics": {phase.name: dict(phase.metrics) for phase in verdict.phases},

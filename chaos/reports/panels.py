@@ -17,6 +17,7 @@ from rich.text import Text
 
 from chaos.events import BreakerState
 from chaos.experiment.model import PhaseName, Rule
+from chaos.reports.deviation import deviation
 from chaos.reports.progress import FaultSpan, Progress
 from chaos.reports.sparkline import Point, columns_of, sparkline
 from chaos.reports.styles import OUTCOME_STYLES
@@ -92,9 +93,10 @@ def header(progress: Progress, frame: Frame) -> list[Text]:
     made_of = Text()
     if progress.started is not None:
         made_of.append(f"seed {progress.started.seed}, {progress.started.backend}")
-        if progress.started.disabled:
+        if progress.started.disabled or progress.started.changed:
+            how = deviation(progress.started.disabled, progress.started.changed)
             made_of.append(", ")
-            made_of.append(f"CONTROL without {', '.join(progress.started.disabled)}", style="bold magenta")
+            made_of.append(f"CONTROL {how}", style="bold magenta")
     state = _state(progress)
     made_of.truncate(max(1, frame.width - len(state) - 1), overflow="ellipsis", pad=True)
     made_of.append(" ")

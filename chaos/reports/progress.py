@@ -25,6 +25,7 @@ from chaos.events import (
     Tick,
 )
 from chaos.experiment.model import Experiment, PhaseName, Rule
+from chaos.reports.deviation import deviation
 from chaos.topology.model import Measure, Metric, Topology
 from chaos.verdict.rules import RATE_STANDARD_ERRORS, is_upward
 from chaos.verdict.statistics import rate_standard_error
@@ -177,8 +178,9 @@ class Progress:
             case RunStarted():
                 self.started = event
                 self.phases = dict(event.phases)
-                without = f", without {', '.join(event.disabled)}" if event.disabled else ""
-                return f"run {event.experiment!r}: seed {event.seed}, {event.backend}{without}"
+                different = event.disabled or event.changed
+                how = f", {deviation(event.disabled, event.changed)}" if different else ""
+                return f"run {event.experiment!r}: seed {event.seed}, {event.backend}{how}"
             case PhaseStarted():
                 self._enter(event)
                 return f"phase {event.phase}"

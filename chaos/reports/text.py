@@ -9,6 +9,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from chaos.errors import Outcome
+from chaos.reports.deviation import deviation
 from chaos.reports.styles import OUTCOME_STYLES, bullet, table
 from chaos.topology.model import Metric
 from chaos.verdict.model import RuleResult, Verdict
@@ -55,9 +56,9 @@ def _headline(verdict: Verdict) -> RenderableType:
     line = Text(verdict.outcome.value.upper(), style=OUTCOME_STYLES[verdict.outcome])
     line.append(f": {_SAYS[verdict.outcome]}", style="bold")
     about = Text(f"{verdict.experiment} ({verdict.file}), seed {verdict.seed}, {verdict.backend}")
-    if verdict.disabled:
+    if verdict.disabled or verdict.changed:
         about.append(", ")
-        about.append(f"control without {', '.join(verdict.disabled)}", style="bold magenta")
+        about.append(f"control {deviation(verdict.disabled, verdict.changed)}", style="bold magenta")
     return Group(line, about)
 
 

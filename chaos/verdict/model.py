@@ -77,5 +77,7 @@ class Verdict:
     """How long recovery was allowed to take; None when the experiment does not ask."""
     guard: str | None = None
     """The guard that ended the fault phase early, and what it measured, in words."""
+    changed: tuple[str, ...] = ()
+    """What else is different in a control, each as ``key=value``."""
     deaths: tuple[str, ...] = ()
     """Instances that ended although no fault had ended them, in words."""

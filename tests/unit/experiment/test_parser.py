@@ -16,6 +16,7 @@ from chaos.experiment.parser import load_experiment
 from chaos.faults.base import Stream
 from chaos.faults.host import Kill
 from chaos.faults.network import Latency
+from chaos.faults.registry import FAULTS
 from tests.unit.experiment.building import Project
 
 
@@ -212,17 +213,11 @@ def test_a_wrong_file_gets_this_line(project: Project, keys: dict[str, str], lin
 WRONG_FAULTS = {
     "an unknown kind": (
         "{kind: kil, service: box}",
-        (
-            "kind: no kind of fault: 'kil', allowed are: latency, bandwidth, slow_close, timeout, reset_peer, slicer, "
-            "limit_data, down, kill, stop, pause, restart, did you mean 'kill'?"
-        ),
+        (f"kind: no kind of fault: 'kil', allowed are: {', '.join(FAULTS)}, did you mean 'kill'?"),
     ),
     "no kind": (
         "{service: box}",
-        (
-            "kind: missing; allowed are: latency, bandwidth, slow_close, timeout, reset_peer, slicer, limit_data, "
-            "down, kill, stop, pause, restart"
-        ),
+        (f"kind: missing; allowed are: {', '.join(FAULTS)}"),
     ),
     "an unknown service": (
         "{kind: kill, service: bux}",
@@ -270,7 +265,7 @@ WRONG_FAULTS = {
         "{kind: latency, service: box, latency: 20, latency_ms: 1}",
         (
             "latency: unknown key, allowed here: kind, service, where, pick, at, for, from, latency_ms, jitter_ms, "
-            "stream, toxicity, did you mean 'latency_ms'?"
+            "distribution, stream, toxicity, did you mean 'latency_ms'?"
         ),
     ),
     "a unit where the name has it": (

@@ -8,10 +8,11 @@ import dataclasses
 import pytest
 
 from chaos.errors import EnvironmentFailure
-from chaos.faults.base import Fault, Layer, Stream, ToxicSpec, Traffic
+from chaos.faults.base import Fault, Layer, Stream, ToxicCount, ToxicSpec, Traffic
 from chaos.faults.host import Kill, Pause, Restart, Stop
 from chaos.faults.network import (
     Bandwidth,
+    Distribution,
     Down,
     Latency,
     LimitData,
@@ -19,9 +20,13 @@ from chaos.faults.network import (
     Slicer,
     SlowClose,
     Timeout,
+    Toxic,
 )
 from chaos.faults.registry import FAULTS
+from chaos.faults.requests import HttpAbort, HttpCorrupt, HttpDelay, HttpDropHeader, HttpStatus, HttpThrottle
 from chaos.faults.settings import describe, settings_of
+from chaos.faults.trouble import BlackHole, Flap, Partition, Refuse, Stall
+from chaos.proxy.toxics import KINDS
 from tests.unit.faults.world import SmallWorld
 
 TOXICS: dict[Fault, tuple[str, dict[str, int]]] = {
@@ -38,7 +43,32 @@ TOXICS: dict[Fault, tuple[str, dict[str, int]]] = {
 }
 """Each toxic, and Toxiproxy's name and attributes for it (from Toxiproxy's own documentation of its toxics)."""
 
-ALL: list[Fault] = [*TOXICS, Down(), Kill(), Stop(restart_after_s=1.0), Pause(), Restart()]
+EXTENSIONS: dict[Toxic, dict[str, int | float | str]] = {
+    Latency(latency_ms=200, jitter_ms=50, distribution=Distribution.PARETO): {
+        "latency": 200,
+        "jitter": 50,
+        "distribution": "pareto",
+    },
+    Refuse(toxicity=0.5): {},
+    BlackHole(): {},
+    Partition(stream=Stream.UPSTREAM): {},
+    Stall(duration_ms=100, after_ms=20, every_ms=500): {"duration_ms": 100, "after_ms": 20, "every_ms": 500},
+    Flap(down_ms=200, up_ms=300): {"down_ms": 200, "up_ms": 300},
+    HttpDelay(delay_ms=100, method="GET", path="/plays/*"): {"delay_ms": 100, "method": "GET", "path": "/plays/*"},
+    HttpStatus(status=503, header="X-Account", header_value="test-*", body="no"): {
+        "status": 503,
+        "header": "X-Account",
+        "header_value": "test-*",
+        "body": "no",
+    },
+    HttpAbort(after_bytes=10, first=2): {"after_bytes": 10, "first": 2},
+    HttpThrottle(rate_kb_per_s=5, share=0.25): {"rate_kb_per_s": 5, "share": 0.25},
+    HttpCorrupt(every_bytes=7, every=10): {"every_bytes": 7, "every": 10},
+    HttpDropHeader(name="ETag", stream=Stream.DOWNSTREAM): {"name": "ETag"},
+}
+"""Each toxic that only the embedded proxy has, and its attributes there; what is at its default is left out."""
+
+ALL: list[Fault] = [*TOXICS, *EXTENSIONS, Down(), Kill(), Stop(restart_after_s=1.0), Pause(), Restart()]
 
 
 def named(fault: Fault) -> str:
@@ -60,6 +90,69 @@ async def test_a_toxic_becomes_what_toxiproxy_knows(fault: Fault):
     await fault.apply(world, ["a.b-1", "a.b-2"], "1-x")
     expected = ToxicSpec(name="1-x", type=kind, stream=Stream.DOWNSTREAM, toxicity=1.0, attributes=attributes)
     assert world.toxics == {("a.b-1", "1-x"): expected, ("a.b-2", "1-x"): expected}
+
+
+@pytest.mark.parametrize("fault", EXTENSIONS, ids=named)
+def test_an_extension_becomes_what_the_embedded_proxy_knows_and_takes(fault: Toxic):
+    spec = fault.spec("1-x")
+    assert (spec.type, dict(spec.attributes)) == (fault.kind, EXTENSIONS[fault])
+    assert KINDS[spec.type]().with_attributes(spec.attributes).problems() == []
+    assert fault.needs_embedded
+
+
+@pytest.mark.parametrize("fault", [*TOXICS, Down(), Kill(), Stop(), Pause(), Restart()], ids=named)
+def test_what_toxiproxy_has_needs_no_extension(fault: Fault):
+    assert not fault.needs_embedded
+
+
+@pytest.mark.parametrize(
+    ("fault", "setting"),
+    [
+        (Latency(latency_ms=100, distribution=Distribution.NORMAL), "distribution"),
+        (Stall(duration_ms=100, every_ms=100), "every_ms"),
+        (Stall(duration_ms=0, every_ms=100), "every_ms"),
+        (Flap(down_ms=0), "down_ms"),
+        (HttpStatus(status=99), "status"),
+        (HttpStatus(status=204, body="x"), "body"),
+        (HttpDelay(delay_ms=5, header_value="x"), "header_value"),
+        (HttpDelay(delay_ms=5, share=1.5), "share"),
+        (HttpDropHeader(name="content-length"), "name"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.kind,
+)
+def test_wrong_settings_of_extensions_are_found(fault: Fault, setting: str):
+    assert [name for name, _ in fault.check()] == [setting]
+
+
+def counted(connections: int, requests: int, size_bytes: int) -> ToxicCount:
+    return ToxicCount(connections=connections, requests=requests, bytes=size_bytes)
+
+
+@pytest.mark.parametrize(
+    ("counts", "touched", "words"),
+    [
+        ({}, False, "nothing met it on 2 edges"),
+        (
+            {"a.b-1": counted(3, 0, 90)},
+            True,
+            "3 connections and 90 bytes met it on 2 edges",
+        ),
+        (
+            {
+                "a.b-1": counted(1, 2, 5),
+                "a.b-2": counted(1, 1, 5),
+            },
+            True,
+            "3 requests on 2 connections, 10 bytes, met it on 2 edges",
+        ),
+    ],
+    ids=["nothing", "connections", "requests"],
+)
+async def test_where_toxics_count_for_themselves_the_receipt_is_theirs(counts, touched, words):
+    world = SmallWorld(counts={(edge, "1-x"): one for edge, one in counts.items()})
+    applied = await HttpStatus(status=503, toxicity=0.5).apply(world, ["a.b-1", "a.b-2"], "1-x")
+    receipt = await applied.receipt()
+    assert (receipt.touched, receipt.evidence) == (touched, words)
 
 
 async def test_a_toxic_has_a_direction_and_a_toxicity():
@@ -272,7 +365,9 @@ def test_every_kind_explains_itself_and_its_settings(kind: str):
 
 
 def test_settings_of_a_kind_come_before_those_of_all_toxics():
-    assert [setting.name for setting in settings_of(Latency)] == ["latency_ms", "jitter_ms", "stream", "toxicity"]
+    assert [setting.name for setting in settings_of(Latency)] == [
+        "latency_ms", "jitter_ms", "distribution", "stream", "toxicity",
+    ]  # fmt: skip
     assert [setting.unit for setting in settings_of(Slicer)][:3] == ["bytes", "bytes", "microseconds"]
 
 

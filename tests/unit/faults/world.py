@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from chaos.errors import EnvironmentFailure
-from chaos.faults.base import ToxicSpec, Traffic
+from chaos.faults.base import ToxicCount, ToxicSpec, Traffic
 
 
 @dataclass
@@ -17,6 +17,8 @@ class SmallWorld:
     connections: int = 7
     traffic: dict[str, Traffic] = field(default_factory=dict)
     waiting: int = 0
+    counts: dict[tuple[str, str], ToxicCount] | None = None
+    """What toxics have counted; None: this world's do not."""
     disobeys: set[str] = field(default_factory=set)
     """Names of edges and instances on which every harmful action fails, after it had its effect."""
     hangs: set[str] = field(default_factory=set)
@@ -56,6 +58,12 @@ class SmallWorld:
 
     async def edge_traffic(self, edges: Sequence[str]) -> Mapping[str, Traffic]:
         return {edge: self.traffic.get(edge, Traffic(connections=0, bytes=0)) for edge in edges}
+
+    async def toxic_counts(self, edges: Sequence[str], toxic_name: str) -> Mapping[str, ToxicCount] | None:
+        if self.counts is None:
+            return None
+        nothing = ToxicCount(connections=0, requests=0, bytes=0)
+        return {edge: self.counts.get((edge, toxic_name), nothing) for edge in edges}
 
     async def open_connections(self, names: Sequence[str]) -> int:
         return self.connections

@@ -95,7 +95,7 @@ def test_a_verdict_in_words_names_outcome_rules_receipts_seed_and_replay(make, w
 def test_a_violation_says_by_how_much_and_when():
     text = text_of(call=lambda console: print_verdict(console, violated(), METRICS))
     assert "Playback availability was 80 % where >= 99.5 % was asked; worst in second 12" in " ".join(text.split())
-    assert "control without client_failover, health_filtering" in " ".join(text.split())
+    assert "control without client_failover and health_filtering" in " ".join(text.split())
 
 
 def test_the_replay_command_is_never_broken_over_lines():
