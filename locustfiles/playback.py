@@ -6,12 +6,16 @@ Plain Locust, with its web interface (``chaos up targets/playback`` starts the t
 
 Under ``chaos run`` the order comes in the variable CHAOS_LOAD, and every outcome goes to the runner. Plays arrive on an
 open schedule made by one dispatcher in each Locust process; Locust's number of users has no meaning here, one will do.
+
+An experiment may let one account play more often than others and count its plays apart, as ``test_play``:
+``load: {settings: {test_account: subscriber-00042, test_account_share: 0.15}}``.
 """
 
 from __future__ import annotations
 
 import random
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, assert_never
 from urllib.parse import urlsplit
@@ -30,7 +34,7 @@ from chaos.load.http import Connection, HttpError
 from chaos.load.order import LoadOrder
 from chaos.load.station import Station, listen, order_for, part_of, run_or_die, when_settled
 from chaos.samples import SampleOutcome
-from chaos.topology.model import CalledInstance, InstanceConfig
+from chaos.topology.model import CalledInstance, InstanceConfig, Scalar
 
 # The target's own code stands beside this folder; Locust may have been started from anywhere.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -38,6 +42,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from targets.playback import client_protocol as client
 from targets.playback.client import ClientConfig, PlaybackClient, PlayOrder
 from targets.playback.seed_data import SeedData
+from targets.playback.validation import Subscriber
 
 REPORT_EVERY_S = 0.7
 """A session whose last report is older than this reports at the dispatcher's next tick: so once a second at least."""
@@ -61,7 +66,16 @@ class Audience(User):
 class World:
     """What all viewers of this process share: whom to call, who they are, and where their outcomes go."""
 
-    def __init__(self, environment: Environment, config: InstanceConfig, record: Record, *, seed: int) -> None:
+    def __init__(
+        self,
+        environment: Environment,
+        config: InstanceConfig,
+        record: Record,
+        *,
+        seed: int,
+        settings: Mapping[str, Scalar] | None = None,
+    ) -> None:
+        settings = settings or {}
         self._count: Any = environment.events.request.fire
         self.record = record
         self.seed = seed  # the run's: who comes and what they watch; the target's, in config, decides who there is
@@ -70,10 +84,24 @@ class World:
         self._data = SeedData.of(config)
         self._signing_key = str(config.settings["signing_key"])
         _ = self._data.subscribers, self._data.titles  # made now, and not by the first arrival
+        self._test_account_share = float(settings.get("test_account_share", 0))
+        wanted = settings.get("test_account")
+        self.test_account = next((one for one in self._data.subscribers if one.id == wanted), None)
+        """The one account whose plays are counted apart, as ``test_play``."""
+        if self._test_account_share and self.test_account is None:
+            raise ValueError(f"load.settings.test_account is {wanted!r}; it is a subscriber, like subscriber-00042")
 
-    def order(self, due_s: float, rng: random.Random) -> PlayOrder:
-        """Return a random subscriber's wish for a random title."""
+    def someone(self, rng: random.Random) -> Subscriber:
+        """Return the test account in its share of all cases, else any subscriber."""
+        if self.test_account is not None and rng.random() < self._test_account_share:
+            return self.test_account
         subscriber = rng.choice(self._data.subscribers)
+        while subscriber is self.test_account:  # its plays are counted apart: here it would be anybody's
+            subscriber = rng.choice(self._data.subscribers)
+        return subscriber
+
+    def order(self, subscriber: Subscriber, due_s: float, rng: random.Random) -> PlayOrder:
+        """Return this subscriber's wish for a random title."""
         return PlayOrder(
             elb=self.elb,
             title=rng.choice(self._data.titles).id,
@@ -111,7 +139,9 @@ class Viewer:
         self._over = False
         self._open: dict[str, Connection] = {}  # by address: those probed, then only the one in use
         rng = random.Random(f"viewer/{world.seed}/{arrival.number}")
-        self._client = PlaybackClient(world.order(due_s, rng), world.config, rng=rng, tell=self._tell)
+        subscriber = world.someone(rng)
+        self._play = "test_play" if subscriber is world.test_account else "play"
+        self._client = PlaybackClient(world.order(subscriber, due_s, rng), world.config, rng=rng, tell=self._tell)
 
     def run(self) -> None:
         """Play from the press of the button to the last frame."""
@@ -256,7 +286,7 @@ class Viewer:
         values = {"lag_s": self._lag_s}
         if play_delay_s is not None:
             values["play_delay_s"] = play_delay_s
-        self._world.record("play", self._due_s, now_s, outcome, values)
+        self._world.record(self._play, self._due_s, now_s, outcome, values)
         self._world.count("PLAY", "first frame", self._due_s, error=reason)
         self.settled = True
 
@@ -266,7 +296,7 @@ class Viewer:
 
 def play_for_runner(environment: Environment, order: LoadOrder, station: Station) -> None:
     """Play the runner's schedule, from its start moment until it says that the load is to end."""
-    world = World(environment, order.client, station.recorder.record, seed=order.seed)
+    world = World(environment, order.client, station.recorder.record, seed=order.seed, settings=order.settings)
     dispatcher = Dispatcher(lambda *arrival: Viewer(world, *arrival), station.recorder.record)
     schedule = arrivals(
         order.seed, order.rate_per_s, order.duration_s, part=part_of(environment), parts=order.processes

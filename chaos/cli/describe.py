@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -17,7 +18,9 @@ from chaos.experiment.plan import plan as make_plan
 from chaos.experiment.schema import experiment_schema, topology_schema
 from chaos.faults.base import Fault, Layer
 from chaos.faults.registry import FAULTS
-from chaos.faults.settings import settings_of
+from chaos.faults.requests import HttpFault
+from chaos.faults.settings import SettingInfo, settings_of
+from chaos.faults.trouble import Extension
 from chaos.topology.parser import load_topology
 
 
@@ -82,16 +85,31 @@ def faults() -> None:
     Example:
       chaos faults
     """
-    for layer, heading in ((Layer.WIRE, "On the wire, between processes"), (Layer.HOST, "On the host, to processes")):
+    for heading, belongs in _GROUPS.items():
         click.echo(click.style(heading, bold=True))
         for kind, fault in FAULTS.items():
-            if fault.layer is layer:
+            if belongs(fault):
                 _show_fault(kind, fault)
         click.echo()
+    click.echo(click.style("Every fault on single HTTP requests", bold=True))
+    for item in settings_of(HttpFault):
+        _show_setting(item)
+    click.echo()
     click.echo(click.style("Every fault", bold=True))
     for name, explained in _EVERY_FAULT.items():
         _show(f"      {name:<22}", explained)
 
+
+_GROUPS: dict[str, Callable[[type[Fault]], bool]] = {
+    "On the wire, between processes": lambda fault: fault.layer is Layer.WIRE and not issubclass(fault, Extension),
+    "On the wire, as on a bad network (with the embedded proxy, which is taken by itself)": lambda fault: (
+        issubclass(fault, Extension) and not issubclass(fault, HttpFault)
+    ),
+    "On single HTTP requests (with the embedded proxy, which is taken by itself)": lambda fault: issubclass(
+        fault, HttpFault
+    ),
+    "On the host, to processes": lambda fault: fault.layer is Layer.HOST,
+}
 
 _EVERY_FAULT = {
     "service": "whom it falls on: the instances of this service",
@@ -103,10 +121,17 @@ _EVERY_FAULT = {
 
 
 def _show_fault(kind: str, fault: type[Fault]) -> None:
-    _show(f"  {click.style(f'{kind:<12}', fg='cyan')}", _first_line(fault.__doc__), indent=14)
+    _show(f"  {click.style(f'{kind:<17}', fg='cyan')}", _first_line(fault.__doc__), indent=19)
+    common = {item.name for item in settings_of(HttpFault)} if issubclass(fault, HttpFault) else set()
     for item in settings_of(fault):
-        default = "required" if item.required else "optional" if item.default is None else f"default {item.default}"
-        _show(f"      {item.name:<22}", f"{item.help} ({default})")
+        if item.name not in common:
+            _show_setting(item)
+
+
+def _show_setting(item: SettingInfo) -> None:
+    without = item.default is None or item.default == ""
+    default = "required" if item.required else "optional" if without else f"default {item.default}"
+    _show(f"      {item.name:<22}", f"{item.help} ({default})")
 
 
 def _show(head: str, text: str, *, indent: int = 28) -> None:

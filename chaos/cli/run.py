@@ -69,7 +69,7 @@ def run(
     """
     how = [] if proxy == Backend.AUTO else ["--proxy", proxy]
     how += [] if toxiproxy_url is None else ["--toxiproxy", toxiproxy_url]
-    jobs = _jobs(paths, seed=seed, control=control, settings=settings, how=how, proxy=Backend(proxy))
+    jobs = jobs_of(paths, seed=seed, control=control, settings=settings, how=how, proxy=Backend(proxy))
     console = Console(no_color=no_color or None, highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = LOG_WIDTH  # a log has no width of its own; at rich's 80 columns the tables would be folded
@@ -122,7 +122,7 @@ async def _until_done_or_told_to_stop(suite: Suite, jobs: Sequence[Job], console
     return bool(told)
 
 
-def _jobs(
+def jobs_of(
     paths: tuple[Path, ...],
     *,
     seed: int | None,

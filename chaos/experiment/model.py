@@ -128,6 +128,8 @@ class Experiment:
     load: Load
     faults: tuple[FaultEntry, ...]
     steady_state: tuple[Rule, ...]
+    must_break: tuple[Rule, ...] = ()
+    """What must be true in the fault phase for the faults to have done what they were to do."""
     abort_when: tuple[Guard, ...] = ()
     recover_within_s: float | None = None
     control: Control | None = None

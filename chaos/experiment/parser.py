@@ -77,7 +77,8 @@ def _experiment(path: Path, section: Section, topology: Topology | None) -> Expe
             for item in section.get_or(t.FAULTS_LIST, ())
             if (entry := _fault(item, phases[PhaseName.FAULT], topology)) is not None
         ),
-        steady_state=_rules(section, topology),
+        steady_state=_rules(section, topology, t.STEADY_STATE),
+        must_break=_rules(section, topology, t.MUST_BREAK),
         abort_when=_guards(section, topology, phases[PhaseName.FAULT]),
         recover_within_s=section.get(t.RECOVER_WITHIN),
         control=_control(section),
@@ -225,8 +226,10 @@ def _node_of(item: Section, one: Field[object], name: str) -> Node:
 # -- steady state, guards, control ------------------------------------------------------------------------------------
 
 
-def _rules(section: Section, topology: Topology | None) -> tuple[Rule, ...]:
-    return _meanings(section, t.STEADY_STATE, topology, lambda words, one: to_rule(words, one.metrics))
+def _rules(
+    section: Section, topology: Topology | None, one: Field[tuple[tuple[Sentence, Node], ...]]
+) -> tuple[Rule, ...]:
+    return _meanings(section, one, topology, lambda words, target: to_rule(words, target.metrics))
 
 
 def _guards(section: Section, topology: Topology | None, phase_s: float) -> tuple[Guard, ...]:

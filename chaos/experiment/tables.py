@@ -210,6 +210,11 @@ STEADY_STATE = Field(
     "what must be true while the faults are there, like 'availability >= 99.5%'",
     required=True,
 )
+MUST_BREAK = Field(
+    "must_break",
+    ListOf(item=Words(RULE_PATTERN), most=20),
+    "what the faults must break, like 'test_account_availability <= 1%'; a run in which they do not is inconclusive",
+)
 ABORT_WHEN = Field(
     "abort_when",
     ListOf(item=Words(GUARD_PATTERN), most=20),
@@ -249,6 +254,7 @@ EXPERIMENT = Table(
     SETTINGS,
     FAULTS_LIST,
     STEADY_STATE,
+    MUST_BREAK,
     ABORT_WHEN,
     RECOVER_WITHIN,
     CONTROL,

@@ -36,12 +36,11 @@ class Distribution(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Toxic(CheckedSettings):
-    """Base of the toxics; a subclass is its settings."""
+class ToxicFault(CheckedSettings):
+    """Base of all faults that are a toxic on a proxy; a subclass is its settings."""
 
     layer: ClassVar[Layer] = Layer.WIRE
 
-    stream: Stream = setting("direction: downstream is from the server to the caller", Stream.DOWNSTREAM)  # noqa: RUF009 - a field
     toxicity: float = setting("share of the connections it falls on", 1.0, least=0.0001, most=1.0, share=True)
 
     def spec(self, name: str) -> ToxicSpec:
@@ -53,7 +52,12 @@ class Toxic(CheckedSettings):
                 attributes[one.metadata["toxiproxy"]] = value
             elif one.metadata["extension"] is not None and value != one.default:
                 attributes[one.metadata["extension"]] = str(value) if isinstance(value, StrEnum) else value
-        return ToxicSpec(name=name, type=self.kind, stream=self.stream, toxicity=self.toxicity, attributes=attributes)
+        stream = self.direction()
+        return ToxicSpec(name=name, type=self.kind, stream=stream, toxicity=self.toxicity, attributes=attributes)
+
+    def direction(self) -> Stream:
+        """Return in which direction it works; that of a toxic on whole connections does not matter."""
+        return Stream.DOWNSTREAM
 
     async def apply(self, world: World, victims: Sequence[str], name: str) -> Applied:
         """Add the toxic to every victim's proxy."""
@@ -74,6 +78,17 @@ class Toxic(CheckedSettings):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Toxic(ToxicFault):
+    """Base of the toxics that work in one direction."""
+
+    stream: Stream = setting("direction: downstream is from the server to the caller", Stream.DOWNSTREAM)  # noqa: RUF009 - a field
+
+    def direction(self) -> Stream:
+        """Return the setting."""
+        return self.stream
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Latency(Toxic):
     """Delays everything that passes by a fixed time, give or take a random one."""
 
@@ -82,7 +97,8 @@ class Latency(Toxic):
     latency_ms: int = setting("delay of every byte", most=HOUR_MS, toxiproxy="latency")
     jitter_ms: int = setting("the delay varies by up to this much, up and down", 0, most=HOUR_MS, toxiproxy="jitter")
     distribution: Distribution = setting(  # noqa: RUF009 - a field
-        "how the delay varies: uniform up to jitter_ms, or normal or pareto (a long tail) with that standard deviation",
+        "how the delay varies: uniform up to jitter_ms, or normal or pareto (a long tail) with that standard "
+        "deviation; these two need the embedded proxy",
         Distribution.UNIFORM,
         extension="distribution",
     )

@@ -36,6 +36,10 @@ class HttpFault(Extension):
     first: int = setting("only the first so many of them on each edge; 0: all", 0, most=MANY, extension="first")
     every: int = setting("only each so-manieth of them on each edge; 0: each", 0, most=MANY, extension="every")
 
+    def direction(self) -> Stream:
+        """Return the setting."""
+        return self.stream
+
     def check_together(self) -> Sequence[tuple[str, str]]:
         """A pattern for a header's value needs the header."""
         if self.header_value and not self.header:

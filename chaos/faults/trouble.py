@@ -1,7 +1,6 @@
 """Faults on the wire as on a bad network: lost packets, cut directions, flapping links.
 
-The embedded proxy alone has them. Most fall on whole connections, whatever their ``stream``
-is; ``partition`` lives by it.
+The embedded proxy alone has them.
 """
 
 from __future__ import annotations
@@ -10,13 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from chaos.faults.network import HOUR_MS, Toxic
+from chaos.faults.base import Stream
+from chaos.faults.network import HOUR_MS, ToxicFault
 from chaos.faults.settings import setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Extension(Toxic):
-    """Base of the toxics that Toxiproxy does not have."""
+class Extension(ToxicFault):
+    """Base of the toxics that Toxiproxy does not have; they fall on whole connections, unless they say otherwise."""
 
     @property
     def needs_embedded(self) -> bool:
@@ -43,6 +43,14 @@ class Partition(Extension):
     """Cuts one direction, while the other works; what was held arrives when it heals, as TCP sends again."""
 
     kind: ClassVar[str] = "partition"
+
+    stream: Stream = setting(  # noqa: RUF009 - a field
+        "the direction that is cut: downstream is from the server to the caller", Stream.DOWNSTREAM
+    )
+
+    def direction(self) -> Stream:
+        """Return the setting."""
+        return self.stream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,12 +47,15 @@ def conclusion(verdict: Verdict, control: Verdict) -> tuple[str, ...]:
 def comparison(verdict: Verdict, control: Verdict, metrics: Mapping[str, Metric]) -> RenderableType:
     """Return both runs in two columns, figures of the fault phase, and the conclusion."""
     rules = {rule.metric: rule.rule for rule in reversed(verdict.steady_state)}
-    rows = table("in the fault phase", "with", "without", "asked")
+    heads = ("as it is", "changed") if control.changed else ("with", "without")
+    rows = table("in the fault phase", *heads, "asked")
     rows.columns[0].no_wrap = True
     rows.columns[1].justify = rows.columns[2].justify = "right"
     rows.add_row("outcome", _outcome(verdict), _outcome(control), "")
     for name, metric in metrics.items():
         cells = [_cell(one, metric) for one in (verdict, control)]
+        if name not in rules and all(cell.plain == figure(None, metric.unit) for cell in cells):
+            continue  # nothing of that kind was to be measured here
         rows.add_row(metric.title, *cells, rules.get(name, "").removeprefix(name).strip())
     within = "" if verdict.recover_within_s is None else f"<= {figure(verdict.recover_within_s, 's')}"
     rows.add_row("steady again after", _recovery(verdict), _recovery(control), within)

@@ -17,6 +17,7 @@ reasons[]                 why the outcome is what it is, in sentences, the most 
 phases[]                  name, start_s, end_s, duration_s, attempts{kind: number}
 metrics{phase{metric}}    each metric of the topology over each phase
 steady_state[]            rule, metric, outcome, measured, limit, baseline, unit, explanation
+must_break[]              what the faults had to break, in the same shape
 receipts[]                fault, kind, victims[], applied_at_s, healed_at_s, connections, bytes, touched, evidence
 recovery_s                seconds from healing until the steady state held again for good
 recover_within_s          how long that was allowed to take
@@ -67,6 +68,7 @@ def verdict_document(
         "phases": [_phase(phase) for phase in verdict.phases],
         "metrics": {phase.name: dict(phase.metrics) for phase in verdict.phases},
         "steady_state": [{**dataclasses.asdict(rule), "outcome": rule.outcome.value} for rule in verdict.steady_state],
+        "must_break": [{**dataclasses.asdict(rule), "outcome": rule.outcome.value} for rule in verdict.must_break],
         "receipts": [{**dataclasses.asdict(receipt), "victims": list(receipt.victims)} for receipt in verdict.receipts],
         "recovery_s": verdict.recovery_s,
         "recover_within_s": verdict.recover_within_s,

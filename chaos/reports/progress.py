@@ -67,6 +67,8 @@ class Progress:
     """Empty until the first phase begins."""
     now_s: float = 0.0
     seconds: list[Second] = field(default_factory=list)
+    kinds: set[str] = field(default_factory=set)
+    """The kinds of samples that there have been."""
     breakers: tuple[BreakerState, ...] = ()
     active: dict[str, FaultApplied] = field(default_factory=dict)
     applied: dict[str, tuple[float, float | None]] = field(default_factory=dict)
@@ -97,10 +99,16 @@ class Progress:
 
     @property
     def metrics(self) -> Sequence[Metric]:
-        """Every metric of the topology, those with a rule first, as the steady state lists them."""
-        ruled = list(dict.fromkeys(rule.metric for rule in self.experiment.steady_state))
+        """The metrics of the topology, those with a rule first, as the steady state lists them.
+
+        Of the others, those of a kind of sample that this load does not produce are left out.
+        """
+        rules = (*self.experiment.steady_state, *self.experiment.must_break)
+        ruled = list(dict.fromkeys(rule.metric for rule in rules))
         names = [name for name in ruled if name in self.topology.metrics]
-        names += [name for name in self.topology.metrics if name not in ruled]
+        for name, metric in self.topology.metrics.items():
+            if name not in ruled and (not self.kinds or metric.of in self.kinds):
+                names.append(name)
         return [self.topology.metrics[name] for name in names]
 
     def rule_for(self, metric: str) -> Rule | None:
@@ -194,6 +202,7 @@ class Progress:
     def _tick(self, event: Tick) -> None:
         self.now_s = event.t_s
         self.breakers = event.breakers
+        self.kinds.update(event.counts)
         self.seconds.append(Second(event.t_s, event.phase, event.values))
         del self.seconds[:-SECONDS_KEPT]
 

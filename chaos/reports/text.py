@@ -40,6 +40,8 @@ def verdict_in_words(verdict: Verdict, metrics: Mapping[str, Metric]) -> Rendera
     sections += [bullet(reason) for reason in verdict.reasons]
     if verdict.steady_state:
         sections += [_title("Steady state in the fault phase"), _indented(_rules(verdict.steady_state))]
+    if verdict.must_break:
+        sections += [_title("What the faults had to break"), _indented(_rules(verdict.must_break))]
     if verdict.phases:
         sections += [_title("Phases"), _indented(_phases(verdict, metrics))]
     if verdict.receipts:
@@ -92,7 +94,9 @@ def _phases(verdict: Verdict, metrics: Mapping[str, Metric]) -> RenderableType:
         attempts = (str(phase.attempts.get(kind, 0)) for phase in verdict.phases)
         rows.add_row(f"attempts: {kind}", *attempts, style="dim")
     for name, metric in metrics.items():
-        rows.add_row(metric.title, *(figure(phase.metrics.get(name), metric.unit) for phase in verdict.phases))
+        values = [phase.metrics.get(name) for phase in verdict.phases]
+        if any(value is not None for value in values):
+            rows.add_row(metric.title, *(figure(value, metric.unit) for value in values))
     return rows
 
 

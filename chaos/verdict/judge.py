@@ -4,8 +4,8 @@ The first of these that applies is the outcome::
 
     error         the environment failed; nothing can be said
     interrupted   somebody stopped the run
-    inconclusive  the test itself was void: a fault touched nothing, the load generator lagged, the system was not
-                  well before the fault
+    inconclusive  the test itself was void: a fault touched nothing or did not break what it had to, the load
+                  generator lagged, the system was not well before the fault
     violated      a rule was broken in the fault phase, a guard tripped, or recovery took too long
     inconclusive  a rule could not be measured, or on too few attempts
     held          none of these
@@ -50,6 +50,9 @@ class _Case:
 
     def checks(self) -> tuple[RuleCheck, ...]:
         return checks_of(self.experiment.steady_state, self.topology.metrics, self.store, self.baseline)
+
+    def harm(self) -> tuple[RuleCheck, ...]:
+        return checks_of(self.experiment.must_break, self.topology.metrics, self.store, self.baseline)
 
 
 @dataclass(slots=True)
@@ -108,7 +111,9 @@ def judge(
         phases=phases,
         baseline=Baseline.measure(store, topology.metrics, phases.get(PhaseName.BASELINE)),
     )
-    rules = _rule_results(case)
+    fault_span = phases.get(PhaseName.FAULT)
+    rules = _rule_results(case.checks(), fault_span)
+    harm = _rule_results(case.harm(), _harmed(fault_span, receipts))
     lag_s = _start_lag_s(store, phases, until=PhaseName.RECOVERY)
     guard_words = _guard_words(guard, experiment, topology)
     died = tuple(f"{death.instance} ended although no fault had ended it ({death.status})" for death in deaths)
@@ -118,6 +123,7 @@ def judge(
         if guard_words:
             findings.violated.append(guard_words)
         _sort_rules(findings, rules)
+        _find_harm(findings, harm)
         _find_recovery(findings, case, recovery_s)
         # A system that comes back serves at once all who had waited, and that may starve a generator beside it. It
         # cannot undo what was measured before; but nobody can say then how the system recovered.
@@ -134,6 +140,7 @@ def judge(
         changed=tuple(changed),
         phases=_phase_results(case),
         steady_state=rules,
+        must_break=harm,
         receipts=tuple(receipts),
         recovery_s=recovery_s,
         start_lag_p99_s=lag_s,
@@ -145,9 +152,8 @@ def judge(
     )
 
 
-def _rule_results(case: _Case) -> tuple[RuleResult, ...]:
-    span = case.phases.get(PhaseName.FAULT)
-    return () if span is None else tuple(rule_on(check, span) for check in case.checks())
+def _rule_results(checks: Sequence[RuleCheck], span: Span | None) -> tuple[RuleResult, ...]:
+    return () if span is None else tuple(rule_on(check, span) for check in checks)
 
 
 def _sort_rules(findings: _Findings, rules: Sequence[RuleResult]) -> None:
@@ -179,6 +185,27 @@ def _find_void(findings: _Findings, case: _Case, receipts: Sequence[ReceiptResul
     span = case.phases.get(PhaseName.BASELINE)
     if span is not None and span[1] > span[0]:
         findings.void += _unwell_before(case.checks(), span)
+
+
+def _harmed(span: Span | None, receipts: Sequence[ReceiptResult]) -> Span | None:
+    """Return the part of the fault phase in which all faults were there; all of it when there is none.
+
+    To put a fault in place takes a moment, and what was let through in that moment is no fault of the fault.
+    """
+    if span is None or not receipts:
+        return span
+    start_s = max(receipt.applied_at_s for receipt in receipts)
+    end_s = min(receipt.healed_at_s for receipt in receipts)
+    return (max(span[0], start_s), min(span[1], end_s)) if start_s < end_s else span
+
+
+def _find_harm(findings: _Findings, harm: Sequence[RuleResult]) -> None:
+    """A fault that did not break what it was made to break has tested nothing."""
+    for rule in harm:
+        if rule.outcome is Outcome.HELD:
+            findings.held.append(f"{rule.explanation}: the faults did what they were to do")
+        else:
+            findings.void.append(f"the faults did not break what they had to ({rule.explanation})")
 
 
 def _lag_words(lag_s: float, load: Load) -> str:

@@ -75,6 +75,8 @@ class Verdict:
     """The exact command that repeats this run."""
     recover_within_s: float | None = None
     """How long recovery was allowed to take; None when the experiment does not ask."""
+    must_break: tuple[RuleResult, ...] = ()
+    """What the faults had to break, and whether they did; a run in which they did not is inconclusive."""
     guard: str | None = None
     """The guard that ended the fault phase early, and what it measured, in words."""
     changed: tuple[str, ...] = ()

@@ -86,7 +86,7 @@ WRONG = {
         {"sed": "sed: 3"},
         (
             "x.yaml:7: sed: unknown key, allowed here: title, description, target, seed, tags, phases, load, settings, "
-            "faults, steady_state, abort_when, recover_within, control, did you mean 'seed'?"
+            "faults, steady_state, must_break, abort_when, recover_within, control, did you mean 'seed'?"
         ),
     ),
     "a missing key": (
@@ -265,7 +265,7 @@ WRONG_FAULTS = {
         "{kind: latency, service: box, latency: 20, latency_ms: 1}",
         (
             "latency: unknown key, allowed here: kind, service, where, pick, at, for, from, latency_ms, jitter_ms, "
-            "distribution, stream, toxicity, did you mean 'latency_ms'?"
+            "distribution, toxicity, stream, did you mean 'latency_ms'?"
         ),
     ),
     "a unit where the name has it": (
@@ -393,3 +393,30 @@ def test_any_override_is_taken_or_is_a_usage_error(project: Project, key: str, v
     except UsageError as error:
         refused = error
     assert refused is None or refused.problems
+
+
+def test_a_control_may_change_anything_in_the_file(project: Project):
+    experiment, _ = project.load(control='control: {set: {faults.0.pick: 2, load.rate: "60/s"}}')
+    assert experiment.control is not None
+    assert (experiment.control.disable, experiment.control.changes) == ((), {"faults.0.pick": 2, "load.rate": "60/s"})
+
+
+def test_what_faults_must_break_is_read_like_the_steady_state(project: Project):
+    experiment, _ = project.load(must_break='must_break: ["availability <= 1%"]')
+    assert [rule.text for rule in experiment.must_break] == ["availability <= 1%"]
+    assert project.problems(must_break='must_break: ["availbility <= 1%"]')[0].startswith("x.yaml:7: must_break.0: ")
+
+
+@pytest.mark.parametrize(
+    ("fault", "needs"),
+    [
+        ("{kind: latency, service: box, latency_ms: 5, jitter_ms: 1}", None),
+        ("{kind: latency, service: box, latency_ms: 5, jitter_ms: 1, distribution: pareto}", "latency"),
+        ("{kind: black_hole, service: box}", "black_hole"),
+        ("{kind: http_status, service: box, status: 503}", "http_status"),
+        ("{kind: kill, service: box}", None),
+    ],
+)
+def test_an_experiment_says_whether_it_needs_the_embedded_proxy(project: Project, fault: str, needs: str | None):
+    experiment, _ = project.load(faults=f"faults:\n  - {fault}")
+    assert experiment.needs_embedded == needs

@@ -20,7 +20,7 @@ from chaos.faults.network import (
     Slicer,
     SlowClose,
     Timeout,
-    Toxic,
+    ToxicFault,
 )
 from chaos.faults.registry import FAULTS
 from chaos.faults.requests import HttpAbort, HttpCorrupt, HttpDelay, HttpDropHeader, HttpStatus, HttpThrottle
@@ -43,7 +43,7 @@ TOXICS: dict[Fault, tuple[str, dict[str, int]]] = {
 }
 """Each toxic, and Toxiproxy's name and attributes for it (from Toxiproxy's own documentation of its toxics)."""
 
-EXTENSIONS: dict[Toxic, dict[str, int | float | str]] = {
+EXTENSIONS: dict[ToxicFault, dict[str, int | float | str]] = {
     Latency(latency_ms=200, jitter_ms=50, distribution=Distribution.PARETO): {
         "latency": 200,
         "jitter": 50,
@@ -93,7 +93,7 @@ async def test_a_toxic_becomes_what_toxiproxy_knows(fault: Fault):
 
 
 @pytest.mark.parametrize("fault", EXTENSIONS, ids=named)
-def test_an_extension_becomes_what_the_embedded_proxy_knows_and_takes(fault: Toxic):
+def test_an_extension_becomes_what_the_embedded_proxy_knows_and_takes(fault: ToxicFault):
     spec = fault.spec("1-x")
     assert (spec.type, dict(spec.attributes)) == (fault.kind, EXTENSIONS[fault])
     assert KINDS[spec.type]().with_attributes(spec.attributes).problems() == []
@@ -366,13 +366,13 @@ def test_every_kind_explains_itself_and_its_settings(kind: str):
 
 def test_settings_of_a_kind_come_before_those_of_all_toxics():
     assert [setting.name for setting in settings_of(Latency)] == [
-        "latency_ms", "jitter_ms", "distribution", "stream", "toxicity",
+        "latency_ms", "jitter_ms", "distribution", "toxicity", "stream",
     ]  # fmt: skip
     assert [setting.unit for setting in settings_of(Slicer)][:3] == ["bytes", "bytes", "microseconds"]
 
 
 def test_a_fault_is_described_by_what_is_not_at_its_default():
     assert describe(Latency(latency_ms=200)) == "latency (latency_ms 200)"
-    assert describe(Timeout(stream=Stream.UPSTREAM, toxicity=0.5)) == "timeout (stream upstream, toxicity 0.5)"
+    assert describe(Timeout(stream=Stream.UPSTREAM, toxicity=0.5)) == "timeout (toxicity 0.5, stream upstream)"
     assert describe(Down()) == "down"
     assert describe(Kill(restart_after_s=0.5)) == "kill (restart_after_s 0.5)"

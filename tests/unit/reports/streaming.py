@@ -64,7 +64,13 @@ def breakers(t_s: float) -> tuple[BreakerState, ...]:
 
 
 def tick(t_s: float, phase: str = "fault", **values: float | None) -> Tick:
-    return Tick(t_s=t_s, phase=phase, values=values, counts={"play": {"ok": 49, "failed": 1}}, breakers=breakers(t_s))
+    return Tick(
+        t_s=t_s,
+        phase=phase,
+        values=values,
+        counts={"play": {"ok": 49, "failed": 1}, "session": {"ok": 2}},
+        breakers=breakers(t_s),
+    )
 
 
 def events(*, until_s: float = 99.0, disabled: tuple[str, ...] = ()) -> Iterator[Event]:

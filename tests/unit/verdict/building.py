@@ -92,6 +92,7 @@ def experiment(
     max_start_lag_s: float = 0.1,
     guards: tuple[Guard, ...] = (),
     disable: tuple[str, ...] = ("failover",),
+    must_break: tuple[str, ...] = (),
 ) -> Experiment:
     return Experiment(
         file=Path("experiments/outage.yaml"),
@@ -102,6 +103,7 @@ def experiment(
         load=Load(locustfile=Path("locustfile.py"), rate_per_s=50.0, max_start_lag_s=max_start_lag_s),
         faults=(FaultEntry(fault=NoFault(), selector=Selector(service="oca")),),
         steady_state=tuple(rule(text) for text in rules or ("availability >= 99.5%",)),
+        must_break=tuple(rule(text) for text in must_break),
         abort_when=guards,
         recover_within_s=recover_within_s,
         control=Control(disable=disable),

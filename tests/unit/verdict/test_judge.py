@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -141,6 +141,27 @@ CASES = [
         INCONCLUSIVE,
         "nothing was attempted in the baseline",
         options={"phases": {**PHASES, PhaseName.BASELINE: (-20.0, -10.0)}},
+    ),
+    # -- what the faults had to break
+    Case(
+        "a fault that broke what it had to",
+        HELD,
+        "playback availability was 100 %",
+        store={"delay_s": lambda moment_s: 1.5 if 12 <= moment_s < 32 else 0.1},
+        options={"must_break": ("delay_p99 >= 1s",)},
+    ),
+    Case(
+        "a fault that did not break what it had to",
+        INCONCLUSIVE,
+        "the faults did not break what they had to (play delay p99 was 50 ms where >= 1 s was asked",
+        options={"must_break": ("delay_p99 >= 1s",)},
+    ),
+    Case(
+        "a fault that broke what it had to from the moment it was there",
+        VIOLATED,
+        "playback availability was",
+        store={"fails": lambda moment_s: 14 <= moment_s < 32},
+        options={"receipts": [replace(receipt(), applied_at_s=14.0)], "must_break": ("availability <= 1%",)},
     ),
     # -- a rule that could not be told
     Case(

@@ -1,0 +1,52 @@
+"""``chaos run`` up to the moment at which something would be started: which runs it makes of its arguments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from chaos.cli.run import jobs_of
+from chaos.environment import Backend
+from chaos.errors import UsageError
+from chaos.suite import Job, backend_for
+
+EXPERIMENTS = Path(__file__).resolve().parents[3] / "experiments"
+
+
+def jobs(*names: str, control: bool = False, proxy: Backend = Backend.AUTO) -> list[Job]:
+    paths = tuple(EXPERIMENTS / f"{name}.yaml" for name in names)
+    return jobs_of(paths, seed=1, control=control, settings=(), how=[], proxy=proxy)
+
+
+def test_experiments_that_need_the_embedded_proxy_get_it_and_run_together():
+    made = jobs("account_scoped_fault", "store_slow", "black_hole_store", "oca_outage")
+    assert [job.experiment.file.stem for job in made] == [
+        "store_slow", "oca_outage", "account_scoped_fault", "black_hole_store",
+    ]  # fmt: skip
+    assert [backend_for(job, Backend.AUTO) for job in made] == [Backend.AUTO] * 2 + [Backend.EMBEDDED] * 2
+    assert {backend_for(job, Backend.TOXIPROXY) for job in made} == {Backend.TOXIPROXY}
+
+
+def test_toxiproxy_is_refused_for_them_before_anything_starts():
+    with pytest.raises(UsageError, match="the fault black_hole needs the embedded proxy"):
+        jobs("black_hole_store", proxy=Backend.TOXIPROXY)
+
+
+def test_a_control_without_the_scope_is_the_same_experiment_with_another_setting():
+    experiment, control = jobs("account_scoped_fault", control=True)
+    assert control.control_of is experiment
+    assert control.changed == ('faults.0.header_value="*"',)
+    assert control.disabled == ()
+    assert control.experiment.faults[0].fault.header_value == "*"
+    assert control.plan.seed == experiment.plan.seed
+    assert control.replay.endswith("--seed 1 --control")
+
+
+def test_a_control_that_changes_what_is_not_there_is_refused(tmp_path: Path):
+    text = (EXPERIMENTS / "account_scoped_fault.yaml").read_text()
+    wrong = tmp_path / "wrong.yaml"
+    text = text.replace("faults.0.header_value", "faults.7.header_value")
+    wrong.write_text(text.replace("../", f"{EXPERIMENTS.parent}/"))
+    with pytest.raises(UsageError, match="'7' is no item of this list"):
+        jobs_of((wrong,), seed=1, control=True, settings=(), how=[], proxy=Backend.AUTO)
