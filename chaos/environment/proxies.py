@@ -23,12 +23,15 @@ from chaos.processes.client import Launcher, ManagedProcess
 from chaos.processes.ledger import Entry, Undo
 from chaos.processes.logs import ending_in_words, last_lines
 from chaos.processes.ports import HOST
-from chaos.proxy.control import ProxyControl, ProxySpec
+from chaos.proxy.control import Lease, ProxyControl, ProxySpec
 from chaos.proxy.server import TOXIPROXY_VERSION, find_toxiproxy, server_command, server_environment
 from chaos.topology.model import HealthCheck
 from chaos.topology.wire import config_to_json
 
 READY_WITHIN_S = 10.0
+LEASE_S = 15.0
+"""On an embedded server that is not ours a toxic goes by itself this long after we and the guardian have died."""
+RENEW_EVERY_S = 3.0
 
 
 class Backend(StrEnum):
@@ -80,6 +83,8 @@ class ProxyServer:
         self._process: ManagedProcess | None = None
         self._created: dict[str, int] = {}
         self._promised: dict[tuple[str, str], int] = {}
+        self._lease: Lease | None = None
+        self._renewing: asyncio.Task[None] | None = None
 
     @classmethod
     async def choose(cls, backend: Backend, *, shelter: Shelter, port: int) -> ProxyServer:
@@ -139,6 +144,9 @@ class ProxyServer:
             identity = await self.control.identity()
             kind = "embedded" if identity.embedded else f"toxiproxy {identity.version}"
             self.name = f"{kind} at {self._url}"
+            if identity.embedded and self._renewing is None:
+                self._lease = Lease(owner=self._shelter.run, ttl_s=LEASE_S)
+                self._renewing = asyncio.create_task(self._keep_renewing(self._lease), name="renew-leases")
 
     async def create(self, specs: Sequence[ProxySpec]) -> None:
         """Create a proxy for each spec, free of toxics; those created by us before are taken as they are."""
@@ -198,7 +206,7 @@ class ProxyServer:
         """Add a toxic, written down first."""
         number = self._promise(Entry(undo=Undo.DELETE_TOXIC, url=self._url, proxy=edge, toxic=toxic.name))
         self._promised[edge, toxic.name] = number
-        await self.control.add_toxic(edge, toxic)
+        await self.control.add_toxic(edge, toxic, lease=self._lease)
 
     async def remove_toxic(self, edge: str, name: str) -> None:
         """Remove a toxic; nothing happens when it is not there."""
@@ -215,6 +223,9 @@ class ProxyServer:
 
     async def close(self) -> None:
         """Delete our proxies from an external server; what fails is left to the guardian. Our own just ends."""
+        if self._renewing is not None:
+            self._renewing.cancel()
+            self._renewing = None
         if not self.external or not self._created:
             return
         with contextlib.suppress(EnvironmentFailure):
@@ -223,6 +234,12 @@ class ProxyServer:
                 self._shelter.kept(number)
             self._created.clear()
             self._promised.clear()
+
+    async def _keep_renewing(self, lease: Lease) -> None:
+        while True:
+            await asyncio.sleep(RENEW_EVERY_S)
+            with contextlib.suppress(EnvironmentFailure):  # a server that is gone is noticed by whoever needs it
+                await self.control.renew(lease)
 
     def _promise(self, entry: Entry) -> int:
         # What we do to our own server ends with it.

@@ -57,6 +57,14 @@ class ServerIdentity:
     """Whether it is the framework's embedded proxy."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """For how long toxics last when nobody renews them, and who would."""
+
+    owner: str
+    ttl_s: float
+
+
 class _Refused(Exception):  # noqa: N818 - inner signal, read as a sentence
     """The server's answer is not the wanted one. ``status`` is its HTTP status, 0 when it is not known."""
 
@@ -146,15 +154,20 @@ class ProxyControl:
 
         await self._do(f"delete {len(names)} proxies", delete)
 
-    async def add_toxic(self, edge: str, toxic: ToxicSpec) -> None:
-        """Add a toxic to a proxy; when the same toxic is there already, nothing happens."""
-        body = {
+    async def add_toxic(self, edge: str, toxic: ToxicSpec, *, lease: Lease | None = None) -> None:
+        """Add a toxic to a proxy; when the same toxic is there already, nothing happens.
+
+        With a ``lease`` it goes by itself unless ``renew`` is called in time; the embedded server alone knows leases.
+        """
+        body: dict[str, object] = {
             "name": toxic.name,
             "type": toxic.type,
             "stream": str(toxic.stream),
             "toxicity": toxic.toxicity,
             "attributes": dict(toxic.attributes),
         }
+        if lease is not None:
+            body |= {"owner": lease.owner, "ttl_ms": round(lease.ttl_s * 1000)}
 
         def add() -> None:
             try:
@@ -171,6 +184,15 @@ class ProxyControl:
                 raise _Refused(f"there is a toxic of this name with other settings: {json.dumps(answer)}", 409)
 
         await self._do(f"add the toxic {toxic.name!r} ({toxic.type}) to the proxy {edge!r}", add)
+
+    async def renew(self, lease: Lease) -> None:
+        """Let all toxics of this owner last anew."""
+        body = {"owner": lease.owner, "ttl_ms": round(lease.ttl_s * 1000)}
+
+        def renew() -> None:
+            self._post("/renew", body)
+
+        await self._do("renew the leases of its toxics", renew)
 
     async def remove_toxic(self, edge: str, toxic_name: str) -> None:
         """Remove a toxic; nothing happens when it, or its proxy, is gone already."""

@@ -197,10 +197,15 @@ class Pipe:
         if self.straight:
             self._let_out(item)
             return
-        if self._chain is None:
-            self._chain = Chain()
+        chain = self._chain
+        if chain is None:
+            chain = self._chain = Chain()
         now_s = monotonic_s()
-        self._chain.feed(now_s, item)
+        if isinstance(item, bytes) and not self._blocked and chain.passes(now_s, item, now_s + EARLY_S):
+            self.sent_bytes += len(item)
+            self.write(item)
+            return
+        chain.feed(now_s, item)
         self.pump(now_s)
         if self._link.conversation is not None:
             self._link.keep_in_step(now_s)

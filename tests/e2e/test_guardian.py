@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 RUNNER = """
 import asyncio, signal, sys
 from pathlib import Path
-from chaos.environment import Backend, Environment
+from chaos.environment import Backend, Environment, proxies
 from chaos.faults.base import Stream, ToxicSpec
 from tests.e2e.little_target import little_topology
 
@@ -32,6 +32,7 @@ async def run(folder, url):
         name="1-latency", type="latency", stream=Stream.DOWNSTREAM, toxicity=1.0, attributes={"latency": 9}
     )
     topology = little_topology(Path(folder))
+    proxies.LEASE_S, proxies.RENEW_EVERY_S = 1.0, 0.2
     print("begins", flush=True)
     async with Environment(topology, emit=print, backend=Backend.EMBEDDED, toxiproxy_url=url) as environment:
         await environment.start_target(seed=1)
@@ -180,6 +181,20 @@ def test_what_is_left_when_the_guardian_is_killed_too_is_healed_by_the_next_run(
     assert "removed" in healed
     assert list(proxies_at(url)) == ["theirs"]
     runner.assert_nothing_left(within_s=0.0)
+
+
+def test_toxics_on_an_embedded_proxy_of_others_go_by_themselves_when_nobody_is_left_to_heal(start_runner, external):
+    url, _ = external
+    runner = start_runner(url)
+    runner.wait_for("ready")
+    time.sleep(1.5)  # longer than a lease lasts: it is renewed
+    assert [toxic["name"] for toxic in proxies_at(url)["users.front-1"]["toxics"]] == ["1-latency"]
+    os.kill(runner.child("chaos.processes.guardian"), signal.SIGKILL)
+    runner.kill()
+    deadline_s = time.monotonic() + 10
+    while proxies_at(url)["users.front-1"]["toxics"] and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+    assert proxies_at(url)["users.front-1"]["toxics"] == []
 
 
 def test_an_external_toxiproxy_is_as_it_was_after_the_runner_was_killed(start_runner, external):

@@ -74,20 +74,20 @@ class Stage:
         """Take an item that arrived at ``at_s``. After an end everything is dropped."""
         if self._ended:
             return
-        ends = isinstance(item, End)
-        meter = self.meter
-        if meter is not None:
-            if not self.met:
-                self.met = True
-                meter.touch(at_s, connections=0 if self.twin is not None and self.twin.met else 1)
-            meter.last_s = at_s
-            if not ends:
-                meter.bytes += len(item)  # type: ignore[arg-type]
-        if ends:
+        if isinstance(item, End):
+            self._count(at_s, 0)
             self._ended = True
-            self._end(at_s, item)  # type: ignore[arg-type]
+            self._end(at_s, item)
         else:
-            self._data(at_s, item)  # type: ignore[arg-type]
+            self._count(at_s, len(item))
+            self._data(at_s, item)
+
+    def passes(self, at_s: float, data: bytes, until_s: float) -> bool:  # noqa: ARG002 - for those that can tell
+        """Take a chunk that leaves by ``until_s`` as it came: the short way. False: it was not taken, push it.
+
+        Asked only while nothing is held. A stage that often does nothing overrides it; it must count as ``push`` does.
+        """
+        return False
 
     def pop(self) -> tuple[float, Item]:
         """Return the next thing and the moment at which it was due."""
@@ -110,6 +110,16 @@ class Stage:
     def inherit(self, earlier: Stage) -> None:
         """Take over what a stage with other settings remembers of this connection."""
 
+    def _count(self, at_s: float, size_bytes: int) -> None:
+        meter = self.meter
+        if meter is None:
+            return
+        if not self.met:
+            self.met = True
+            meter.touch(at_s, connections=0 if self.twin is not None and self.twin.met else 1)
+        meter.last_s = at_s
+        meter.bytes += size_bytes
+
     def _data(self, at_s: float, data: bytes) -> None:
         self._leave(at_s, at_s, data)
 
@@ -127,23 +137,19 @@ class Stage:
 class Chain:
     """The stages of one direction of one connection, in the order in which their toxics were added."""
 
-    __slots__ = ("_active", "_names", "_out", "_stages")
+    __slots__ = ("_active", "_names", "_only", "_out", "_stages")
 
     def __init__(self) -> None:
         self._names: list[str] = []
         self._stages: list[Stage | None] = []  # None: this connection is spared by that toxic
         self._active: list[Stage] = []
+        self._only: Stage | None = None
         self._out: deque[Item] = deque()  # what removed toxics let go
 
     @property
     def idle(self) -> bool:
         """Whether the chain does nothing and holds nothing: bytes may as well go past it."""
         return not self._active and not self._out
-
-    @property
-    def empty(self) -> bool:
-        """Whether the chain holds nothing."""
-        return not self._out and not any(stage._queue for stage in self._active)  # noqa: SLF001 - asked for every chunk
 
     @property
     def full(self) -> bool:
@@ -162,6 +168,11 @@ class Chain:
                 wake_s = min(wake_s, stage.due_s)
             behind_full = stage.full
         return wake_s
+
+    def passes(self, now_s: float, data: bytes, until_s: float) -> bool:
+        """Take a chunk that leaves by ``until_s`` as it came: the short way. False: it was not taken, feed it."""
+        only = self._only
+        return only is not None and not only._queue and not self._out and only.passes(now_s, data, until_s)  # noqa: SLF001 - asked for every chunk
 
     def feed(self, now_s: float, item: Item) -> None:
         """Take what came from the sender at ``now_s``."""
@@ -245,3 +256,4 @@ class Chain:
 
     def _refresh(self) -> None:
         self._active = [stage for stage in self._stages if stage is not None]
+        self._only = self._active[0] if len(self._active) == 1 else None

@@ -72,6 +72,14 @@ class _LatencyStage(Stage):
         self._delay_s = max(0, toxic.latency_ms) / 1000
         self._delays_ms = toxic.delays_ms(met.rng()) if toxic.jitter_ms > 0 else None
 
+    def passes(self, at_s: float, data: bytes, until_s: float) -> bool:
+        due_s = at_s + self._delay_s
+        if self._delays_ms is not None or due_s > until_s or self._last_due_s > until_s:
+            return False
+        self._count(at_s, len(data))
+        self._last_due_s = max(due_s, self._last_due_s)
+        return True
+
     def _data(self, at_s: float, data: bytes) -> None:
         if self._delays_ms is None:
             self._leave(at_s + self._delay_s, at_s, data)
@@ -100,6 +108,16 @@ class _BandwidthStage(Stage):
         super().__init__(met.now_s)
         self._rate_bytes_s = toxic.rate_kb_s * 1000
         self._piece_bytes = self._rate_bytes_s // 10
+
+    def passes(self, at_s: float, data: bytes, until_s: float) -> bool:
+        if len(data) > self._piece_bytes:
+            return False
+        free_s = max(at_s, self._last_due_s) + len(data) / self._rate_bytes_s
+        if free_s > until_s:
+            return False
+        self._count(at_s, len(data))
+        self._last_due_s = free_s
+        return True
 
     def _data(self, at_s: float, data: bytes) -> None:
         if self._rate_bytes_s <= 0:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chaos.proxy.toxics import KINDS, Chain, End, Stage
+from chaos.proxy.toxics import KINDS, Chain, End, Item, Meter, Stage
 from tests.unit.proxy.wire import START_S, Wire, chain_of, stage, toxic_stage, wire
 
 
@@ -174,3 +174,30 @@ def test_toxics_that_only_delay_lose_and_reorder_nothing_whatever_is_changed_on_
     assert line.moments == sorted(line.moments)
     if ended:
         assert line.out[-1][1] is End.EOF
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    kind=st.sampled_from([("latency", {"latency": 0}), ("latency", {"latency": 40}), ("bandwidth", {"rate": 20})]),
+    chunks=st.lists(st.tuples(st.floats(0.0, 0.3), st.integers(1, 5000)), max_size=20),
+)
+def test_the_short_way_past_a_stage_is_the_long_way_but_for_the_time_that_counts_as_now(kind, chunks):
+    early_s = 0.0005
+    ways: dict[bool, list[tuple[float, Item]]] = {}
+    meters = {short: Meter() for short in (True, False)}
+    for short in (True, False):
+        at_work = stage(kind[0], **kind[1])
+        at_work.meter = meters[short]
+        line, clock_s = wire(at_work), 0.0
+        for pause_s, size in chunks:
+            clock_s += pause_s
+            line.run_until(clock_s)
+            if short and line.chain.passes(START_S + clock_s, bytes(size), START_S + clock_s + early_s):
+                line.out.append((clock_s, bytes(size)))
+            else:
+                line.feed(clock_s, bytes(size))
+        ways[short] = line.finish().out
+    assert b"".join(item for _, item in ways[True]) == b"".join(item for _, item in ways[False])
+    arrivals = [[at_s for at_s, item in ways[short] for _ in item] for short in (True, False)]
+    assert all(abs(a - b) <= 2 * early_s for a, b in zip(*arrivals, strict=True))
+    assert meters[True] == meters[False]
