@@ -10,6 +10,7 @@ from chaos.cli.interruption import stop_if_told
 from chaos.proxy.api import BODY_MAX_BYTES
 from chaos.proxy.embedded import ServerSettings, connections_possible, run
 from chaos.proxy.proxies import Limits
+from chaos.proxy.token import VARIABLE
 
 
 @click.command(short_help="Run the embedded proxy alone, with Toxiproxy's API.")
@@ -19,7 +20,7 @@ from chaos.proxy.proxies import Limits
     "--config", type=click.Path(dir_okay=False, path_type=Path), help="JSON file with the proxies to make at the start."
 )
 @click.option("--seed", type=int, help="Decides which connections toxics hit, and each jitter. Else another each time.")
-@click.option("--token", default="", envvar="CHAOS_PROXY_TOKEN", help="Answer only who gives this token. Better set as "
+@click.option("--token", default="", envvar=VARIABLE, help="Answer only who gives this token. Better set as "
               "the variable CHAOS_PROXY_TOKEN: arguments can be seen by others.")  # fmt: skip
 @click.option("--allow-anyone", is_flag=True, help="Let --host be an address of the network without a --token.")
 @click.option("--max-proxies", default=Limits().proxies, show_default=True, type=click.IntRange(min=1),

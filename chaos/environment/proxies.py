@@ -25,6 +25,7 @@ from chaos.processes.logs import ending_in_words, last_lines
 from chaos.processes.ports import HOST
 from chaos.proxy.control import Lease, ProxyControl, ProxySpec
 from chaos.proxy.server import TOXIPROXY_VERSION, find_toxiproxy, server_command, server_environment
+from chaos.proxy.token import from_environment
 from chaos.topology.model import HealthCheck
 from chaos.topology.wire import config_to_json
 
@@ -70,7 +71,7 @@ class ProxyServer:
     def __init__(
         self, *, host: str, port: int, shelter: Shelter, binary: Path | None = None, external: bool = False
     ) -> None:
-        self.control = ProxyControl(host, port)
+        self.control = ProxyControl(host, port, token=from_environment() if external else "")
         self.log = shelter.folder / "proxy-server.log"
         self.external = external
         """Whether the server was there before us and stays after us."""

@@ -24,6 +24,7 @@ from pathlib import Path
 from chaos import clock
 from chaos.processes import host
 from chaos.processes.ledger import LEDGER_NAME, Entry, Undo, read_ledger
+from chaos.proxy import token
 
 GUARDIAN_PROGRAM = "chaos.processes.guardian_main"
 LIMIT_S = 1.8
@@ -142,7 +143,11 @@ class _Api:
             self._connection.timeout = left_s
             if self._connection.sock is not None:
                 self._connection.sock.settimeout(left_s)
-            self._connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
+            headers = {
+                **token.headers(token.from_environment()),
+                **({"Content-Type": "application/json"} if body else {}),
+            }
+            self._connection.request(method, path, body, headers)
             with self._connection.getresponse() as response:
                 response.read(1 << 20)
                 return response.status

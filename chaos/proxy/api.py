@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hmac
 import posixpath
 from dataclasses import replace
@@ -32,6 +30,7 @@ from chaos.proxy.forms import (
 )
 from chaos.proxy.problems import ProxyError
 from chaos.proxy.proxies import Proxy, ProxyCollection
+from chaos.proxy.token import given
 from chaos.proxy.toxics import KINDS, Direction, InstalledToxic
 
 API_VERSION = "2.12.0"
@@ -223,24 +222,10 @@ def _with_token(token: str) -> Middleware:
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if hmac.compare_digest(_given_token(request).encode(), token.encode()):
+        if hmac.compare_digest(given(request.headers.get("Authorization", "")).encode(), token.encode()):
             return await handler(request)
         body = dumps({"error": "a token is needed: Authorization: Bearer TOKEN, or http://:TOKEN@host", "status": 401})
         challenge = {**_PLAIN, "WWW-Authenticate": 'Bearer, Basic realm="chaos proxy"'}
         return web.Response(status=401, body=body.encode() + b"\n", headers=challenge)
 
     return guard
-
-
-def _given_token(request: web.Request) -> str:
-    scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
-    match scheme.lower():
-        case "bearer":
-            return credentials.strip()
-        case "basic":
-            try:
-                return base64.b64decode(credentials, validate=True).decode().partition(":")[2]
-            except (binascii.Error, UnicodeDecodeError):
-                return ""
-        case _:
-            return ""

@@ -26,6 +26,7 @@ from toxiproxy.toxic import Toxic
 
 from chaos.errors import EnvironmentFailure
 from chaos.faults.base import ToxicCount, ToxicSpec, Traffic
+from chaos.proxy.token import VARIABLE, headers
 
 _T = TypeVar("_T")
 _ADDRESS_LOCK = threading.Lock()
@@ -78,13 +79,15 @@ class ProxyControl:
     """Commands one proxy server. All methods raise ``EnvironmentFailure`` when the server does not do as told.
 
     ``timeout_s`` limits every single request. Requests are carried out one after the other; one that was cancelled
-    while it was on its way may still take effect, and what is asked later comes after it.
+    while it was on its way may still take effect, and what is asked later comes after it. ``token`` is for an embedded
+    server that asks for one.
     """
 
-    def __init__(self, host: str, port: int, *, timeout_s: float = 5.0) -> None:
+    def __init__(self, host: str, port: int, *, timeout_s: float = 5.0, token: str = "") -> None:
         self._host = host
         self._port = port
         self._timeout_s = timeout_s
+        self._headers = headers(token)
 
     @property
     def url(self) -> str:
@@ -294,13 +297,22 @@ class ProxyControl:
         """Make one request under the lock; ``_Refused`` for every answer that is not a success."""
         with self._addressed():
             try:
-                response = request({"timeout": self._timeout_s, "proxies": _NO_HTTP_PROXY, "allow_redirects": False})
+                response = request(
+                    {
+                        "timeout": self._timeout_s,
+                        "proxies": _NO_HTTP_PROXY,
+                        "allow_redirects": False,
+                        "headers": self._headers,
+                    }
+                )
             except ProxyExists as error:
                 raise _Refused(_error_text(error.args[0]), 409) from None
             except NotFound as error:
                 raise _Refused(_error_text(error.args[0]), 404) from None
             except InvalidToxic as error:
                 raise _Refused(_error_text(error.args[0]), 400) from None
+        if response.status_code == 401:
+            raise _Refused(f"it asks for a token; set the variable {VARIABLE} to the one it was started with", 401)
         if not 200 <= response.status_code < 300:
             raise _Refused(f"{_error_text(response.content)} (status {response.status_code})", response.status_code)
         return response

@@ -102,12 +102,17 @@ def start_runner(tmp_path):
         runner.process.stdout.close()
 
 
-@pytest.fixture
-def external():
-    """A proxy server that somebody else started, with a proxy of its own."""
+TOKEN = "open sesame"
+
+
+@pytest.fixture(params=["", TOKEN], ids=["for everybody", "with a token"])
+def external(request, monkeypatch):
+    """A proxy server that somebody else started, with a proxy of its own; perhaps with a token."""
+    if request.param:
+        monkeypatch.setenv("CHAOS_PROXY_TOKEN", request.param)
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "chaos.proxy.embedded", "--host", "127.0.0.1", "--port", str(port)]
+    command = [sys.executable, "-m", "chaos", "proxy", "--port", str(port)]
     url = f"http://127.0.0.1:{port}"
     with subprocess.Popen(command, cwd=ROOT) as process:
         deadline_s = time.monotonic() + 10
@@ -117,14 +122,18 @@ def external():
                 break
             time.sleep(0.02)
         body = json.dumps({"name": "theirs", "listen": "127.0.0.1:0", "upstream": "127.0.0.1:9"}).encode()
-        urllib.request.urlopen(urllib.request.Request(f"{url}/proxies", body), timeout=5).close()
+        urllib.request.urlopen(to(f"{url}/proxies", body), timeout=5).close()
         yield url, process
         process.send_signal(signal.SIGCONT)
         process.terminate()
 
 
+def to(url, body=None):
+    return urllib.request.Request(url, body, {"Authorization": f"Bearer {TOKEN}"})
+
+
 def proxies_at(url):
-    with urllib.request.urlopen(f"{url}/proxies", timeout=5) as answer:
+    with urllib.request.urlopen(to(f"{url}/proxies"), timeout=5) as answer:
         return json.load(answer)
 
 
