@@ -15,10 +15,11 @@ import subprocess
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.runs import table
 from chaos.proxy.server import find_toxiproxy, server_command, server_environment
@@ -27,10 +28,16 @@ ROUNDS = 7
 SECONDS = "1.5"
 CONNECTIONS = 32
 BULK_BYTES = 64 << 20
+PACED_PER_S = 5_000
+"""Well below what either proxy manages, so that latency is not the inverse of throughput."""
 IDLE = 2_000
+LATE_MS = 100
+LATE_PER_S = 1_000
+BURST = 200
+"""Connections: as many as are at once, and twice as many as LATE_PER_S keeps busy."""
 POPULATED = 60
 STEADY_BYTES = 10_000_000
-EMBEDDED, REAL = "embedded", "Toxiproxy"
+EMBEDDED, REAL, DIRECT = "embedded", "Toxiproxy", "direct"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +46,12 @@ class Server:
 
     name: str
     url: str
-    pid: int
+    process: subprocess.Popen[str]
+
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self.process.pid
 
     def call(self, path: str, body: object) -> dict[str, object]:
         """POST to its API."""
@@ -60,15 +72,21 @@ class Server:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
 
 
+def usual_command(name: str, host: str, port: int) -> list[str]:
+    """Return the command that starts a proxy server of this name."""
+    return server_command(find_toxiproxy() if name == REAL else None, host, port)
+
+
 @contextmanager
-def running(name: str) -> Iterator[Server]:
-    """Start a proxy server, and end it."""
+def running(
+    name: str, command_for: Callable[[str, str, int], list[str]] = usual_command, **settings: Any
+) -> Iterator[Server]:
+    """Start a proxy server, and end it. ``settings`` are of its process; its streams lead nowhere else."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    command = server_command(find_toxiproxy() if name == REAL else None, "127.0.0.1", port)
-    with subprocess.Popen(
-        command, env=server_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
+    command = command_for(name, "127.0.0.1", port)
+    nowhere = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+    with subprocess.Popen(command, env=server_environment(), text=True, **(nowhere | settings)) as process:
         try:
             deadline_s = time.monotonic() + 10
             while True:
@@ -78,7 +96,7 @@ def running(name: str) -> Iterator[Server]:
                 if time.monotonic() > deadline_s:
                     raise SystemExit(f"{name} does not listen on port {port}: {' '.join(command)}")
                 time.sleep(0.02)
-            yield Server(name=name, url=f"http://127.0.0.1:{port}", pid=process.pid)
+            yield Server(name=name, url=f"http://127.0.0.1:{port}", process=process)
         finally:
             process.terminate()
 
@@ -100,19 +118,25 @@ class Load:
         self._server.stdin.close()
         self._server.wait()
 
-    def run(self, what: str, *arguments: object) -> dict[str, float]:
+    def run(self, what: str, *arguments: object, timeout_s: float = 200.0) -> dict[str, float]:
         """Do one measurement and return its figures."""
         command = [str(self._binary), what, *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=True)
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=timeout_s, check=True)
         return json.loads(done.stdout)
 
     @contextmanager
-    def holding(self, address: str, connections: int) -> Iterator[None]:
-        """Hold connections open."""
+    def holding(self, address: str, connections: int) -> Iterator[Callable[[], int]]:
+        """Hold connections open, each used once; what is yielded closes them and returns how many had died."""
         command = [str(self._binary), "hold", address, str(connections)]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-            process.stdout.readline()
-            yield
+            if not process.stdout.readline():
+                raise SystemExit(f"{connections} connections to {address} could not be opened and used")
+
+            def close() -> int:
+                process.stdin.close()
+                return int(json.loads(process.stdout.readline())["errors"])
+
+            yield close
 
 
 CHAINS: dict[str, tuple[dict[str, object], ...]] = {
@@ -120,39 +144,85 @@ CHAINS: dict[str, tuple[dict[str, object], ...]] = {
     "latency 0 ms": ({"type": "latency", "attributes": {"latency": 0}},),
     "bandwidth, far above": ({"type": "bandwidth", "attributes": {"rate": 100_000_000}},),
 }
-MEASURES = {
-    "small requests/s, 32 connections": ("requests", "per_s", (CONNECTIONS, SECONDS), "1.2"),
-    "added latency p50": ("requests", "p50_ms", (CONNECTIONS, SECONDS), "0.7 or less"),
-    "added latency p99": ("requests", "p99_ms", (CONNECTIONS, SECONDS), "0.7 or less"),
-    "bulk, one connection, MiB/s": ("bulk", "mib_per_s", (BULK_BYTES,), "1.2"),
-    "new connections/s": ("connects", "per_s", (8, SECONDS), "0.8"),
+WORDS: dict[str, tuple[object, ...]] = {
+    "requests": (CONNECTIONS, SECONDS),
+    "paced": (CONNECTIONS, PACED_PER_S, SECONDS),
+    "bulk": (BULK_BYTES,),
+    "connects": (8, SECONDS),
 }
-"""What is measured: the program's word, the figure in its answer, its arguments, and the ratio to reach."""
+"""What the program is asked to do, and its arguments."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """A row: the program's word, the figure in its answer, and the ratio to reach."""
+
+    what: str
+    word: str
+    figure: str
+    added: bool = False
+    """Whether it is a latency of which the direct way's, in the same round, is taken off."""
+    reach: str
+    """Without toxics."""
+
+    def of(self, figures: dict[str, float], direct: dict[str, float]) -> float:
+        """Return the value."""
+        return figures[self.figure] - (direct[self.figure] if self.added else 0.0)
+
+    def shown(self, values: Sequence[float]) -> str:
+        """Return what the table says."""
+        return f"{statistics.median(values):,.3g}" if self.added else f"{statistics.median(values):,.0f}"
+
+
+LITTLE = "0.7 or less"
+PACED = f"at {PACED_PER_S:,} requests/s (ms)"
+MEASURES = (
+    Measure(what="small requests/s, 32 connections", word="requests", figure="per_s", reach="1.2"),
+    Measure(what="added latency p50, saturated (ms)", word="requests", figure="p50_ms", added=True, reach=LITTLE),
+    Measure(what="added latency p99, saturated (ms)", word="requests", figure="p99_ms", added=True, reach=LITTLE),
+    Measure(what=f"added latency p50, {PACED}", word="paced", figure="p50_ms", added=True, reach=LITTLE),
+    Measure(what=f"added latency p99, {PACED}", word="paced", figure="p99_ms", added=True, reach=LITTLE),
+    Measure(what="bulk, one connection, MiB/s", word="bulk", figure="mib_per_s", reach="1.2"),
+    Measure(what="new connections/s", word="connects", figure="per_s", reach="0.8"),
+)
+
+
+def rounds(load: Load, where: dict[str, str]) -> Iterator[dict[tuple[str, str], dict[str, float]]]:
+    """Yield the figures of each round, by word and by the way they were measured on; the order is drawn."""
+    for _ in range(ROUNDS):
+        found = {}
+        for word, arguments in WORDS.items():
+            for way in random.Random().sample(sorted(where), len(where)):
+                found[word, way] = load.run(word, where[way], *arguments)
+        yield found
 
 
 def speeds(load: Load, servers: Sequence[Server]) -> None:
     """Print throughput and latency, with each chain of toxics."""
-    direct = load.run("requests", load.upstream, CONNECTIONS, SECONDS)
-    rows = []
+    rows: list[Sequence[str]] = []
+    alone: dict[str, list[dict[str, float]]] = {word: [] for word in WORDS}
     for chain, toxics in CHAINS.items():
         where = {one.name: one.proxy(chain.replace(" ", "-"), load.upstream, *toxics) for one in servers}
-        found: dict[str, dict[str, list[float]]] = {what: {name: [] for name in where} for what in MEASURES}
-        for _ in range(ROUNDS):
-            for word in ("requests", "bulk", "connects"):
-                arguments = next(one[2] for one in MEASURES.values() if one[0] == word)
-                for name in random.Random().sample(sorted(where), len(where)):
-                    figures = load.run(word, where[name], *arguments)
-                    for what, (used, figure, _, _) in MEASURES.items():
-                        if used == word:
-                            found[what][name].append(figures[figure] - (direct[figure] if "added" in what else 0.0))
-        for what, values in found.items():
-            ratio = statistics.median(a / b for a, b in zip(values[EMBEDDED], values[REAL], strict=True))
-            reach = MEASURES[what][3] if chain == "no toxic" else ("1.0 or less" if "added" in what else "1.0")
-            shown = [f"{statistics.median(values[name]):,.3g}" if "added" in what else
-                     f"{statistics.median(values[name]):,.0f}" for name in (EMBEDDED, REAL)]  # fmt: skip
-            unit = " (ms)" if "added" in what else ""
-            rows.append((chain, what + unit, *shown, f"{ratio:.2f}", reach))
-    print(f"## The embedded proxy beside Toxiproxy (callers and server alone: {direct['per_s']:,.0f} requests/s)\n")
+        all_rounds = list(rounds(load, where | {DIRECT: load.upstream}))
+        for word, figures in alone.items():
+            figures += [found[word, DIRECT] for found in all_rounds]
+        for measure in MEASURES:
+            word = measure.word
+            ours, theirs = (
+                [measure.of(found[word, name], found[word, DIRECT]) for found in all_rounds]
+                for name in (EMBEDDED, REAL)
+            )
+            ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+            reach = measure.reach if not toxics else ("1.0 or less" if measure.added else "1.0")
+            rows.append((chain, measure.what, measure.shown(ours), measure.shown(theirs), f"{ratio:.2f}", reach))
+    most, p50_ms, p99_ms = (
+        statistics.median(found[figure] for found in alone[word])
+        for word, figure in (("requests", "per_s"), ("paced", "p50_ms"), ("paced", "p99_ms"))
+    )
+    print(
+        f"## The embedded proxy beside Toxiproxy (callers and server alone: {most:,.0f} requests/s; "
+        f"at {PACED_PER_S:,}/s p50 {p50_ms:.3f} ms, p99 {p99_ms:.3f} ms)\n"
+    )
     print(table(("toxics", "", EMBEDDED, REAL, "ratio", "to reach"), rows))
 
 
@@ -167,15 +237,46 @@ def idle_kib(load: Load, name: str) -> float:
             return (new.memory_bytes() - before) / IDLE / 1024
 
 
+def latency_errors_ms(load: Load, server: Server) -> dict[str, float]:
+    """Return how far delays are from what the toxic was asked for, in ms.
+
+    Two hundred requests at once take a while by themselves: what they take through the same proxy without a toxic, in
+    the same round, is no error of the toxic and is taken off. The paced ones leave the machine idle time.
+    """
+    ways = {
+        "late": server.proxy("late", load.upstream, {"type": "latency", "attributes": {"latency": LATE_MS}}),
+        "prompt": server.proxy("prompt", load.upstream),
+    }
+    words = {"burst": (BURST,), "paced": (BURST, LATE_PER_S, SECONDS)}
+    raw: list[float] = []
+    corrected: list[float] = []
+    paced_p50: list[float] = []
+    paced_p99: list[float] = []
+    for _ in range(ROUNDS):
+        found = {
+            (word, way): load.run(word, ways[way], *arguments)
+            for word, arguments in words.items()
+            for way in random.Random().sample(sorted(ways), len(ways))
+        }
+        burst_ms, paced_ms = found["burst", "late"], found["paced", "late"]
+        raw.append(burst_ms["p50_ms"] - LATE_MS)
+        corrected.append(raw[-1] - found["burst", "prompt"]["p50_ms"])
+        paced_p50.append(paced_ms["p50_ms"] - LATE_MS - found["paced", "prompt"]["p50_ms"])
+        paced_p99.append(paced_ms["p99_ms"] - LATE_MS - found["paced", "prompt"]["p99_ms"])
+    return {
+        f"{BURST} connections at once: error of the median, raw": statistics.median(raw),
+        "the same, without what the burst takes by itself": statistics.median(corrected),
+        f"{LATE_PER_S:,} requests/s: error of p50": statistics.median(paced_p50),
+        f"{LATE_PER_S:,} requests/s: error of p99": statistics.median(paced_p99),
+    }
+
+
 def exactness(load: Load, servers: Sequence[Server]) -> None:
     """Print how near toxics come to what they were asked for, and what an idle connection and a proxy cost."""
     rows: dict[str, list[str]] = {}
     for one in servers:
-        slow = one.proxy("late", load.upstream, {"type": "latency", "attributes": {"latency": 100}})
-        late = statistics.median(load.run("burst", slow, 200)["p50_ms"] for _ in range(ROUNDS))
-        rows.setdefault("latency of 100 ms, 200 connections at once: error of the median", []).append(
-            f"{late - 100:+.2f} ms"
-        )
+        for what, error_ms in latency_errors_ms(load, one).items():
+            rows.setdefault(f"latency of {LATE_MS} ms, {what}", []).append(f"{error_ms:+.2f} ms")
         narrow = one.proxy("narrow", load.upstream, {"type": "bandwidth", "attributes": {"rate": 1_000}})
         rate = STEADY_BYTES / load.run("bulk", narrow, STEADY_BYTES)["seconds"] / 1_000
         rows.setdefault("bandwidth of 1 000 KB/s for 10 s: error", []).append(f"{rate / 10 - 100:+.2f} %")
@@ -191,7 +292,8 @@ def exactness(load: Load, servers: Sequence[Server]) -> None:
         rows.setdefault(f"{POPULATED} proxies made by /populate", []).append(
             f"{(time.monotonic() - begun_s) * 1000:.0f} ms"
         )
-    reach = ("1 ms or less, not worse", "2 % or less, not worse", "16 KiB", "100 ms")
+    near = "1 ms or less, not worse"
+    reach = ("", near, near, near, "2 % or less, not worse", "16 KiB", "100 ms")
     print()
     print(
         table(

