@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import os
 import socket
 
@@ -12,6 +13,29 @@ BACKLOG = 1024
 LOOPBACK = "127.0.0.1"
 EVERY_INTERFACE = "::"
 """Listened at only where a proxy is asked for with a port and no host; see ``resolve``."""
+
+
+_KEEP_ALIVE = (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 9))
+"""Seconds until the first probe and between them, and how many may be lost: what Go, and so the real server, sets."""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can be at this address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def keep_alive(connection: socket.socket) -> None:
+    """Let the system notice when the other machine has vanished; what a listener has, its connections have as well.
+
+    On this machine nobody vanishes without a word, and the probes of thousands of connections at once get lost.
+    """
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEP_ALIVE:
+        if hasattr(socket, name):  # absent on some systems
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def split_address(address: str) -> tuple[str, str]:
@@ -67,10 +91,13 @@ async def open_listener(listen: str) -> socket.socket:
     try:
         # Both families only for ":8080", where the caller has asked for every interface.
         every_interface = host == EVERY_INTERFACE
-        return socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=every_interface)
+        listener = socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=every_interface)
     except OSError as error:
         reason = os.strerror(error.errno).lower() if error.errno else str(error)
         raise CannotBindError(f"listen tcp {address_text((host, port))}: bind: {reason}") from None
+    if not is_loopback(host):
+        keep_alive(listener)
+    return listener
 
 
 def address_text(address: tuple[str, int] | tuple[str, int, int, int]) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import ipaddress
 import random
 import signal
 import sys
@@ -22,6 +21,7 @@ from pathlib import Path
 from aiohttp import web
 
 from chaos.errors import ChaosError, EnvironmentFailure, UsageError
+from chaos.proxy.addresses import is_loopback
 from chaos.proxy.api import API_VERSION, BODY_MAX_BYTES, Api
 from chaos.proxy.problems import CannotBindError, ProxyError
 from chaos.proxy.proxies import Limits, ProxyCollection
@@ -132,14 +132,6 @@ def connections_possible() -> int:
         return Limits().connections
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(1, (min(soft, 1_000_000) - _OWN_DESCRIPTORS) // 2)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether nobody but this machine can reach a listener at this address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

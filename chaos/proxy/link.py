@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from chaos.clock import monotonic_s
+from chaos.proxy.addresses import is_loopback
 from chaos.proxy.pipe import Pipe, Side
 from chaos.proxy.toxics import Conversation, Direction, HttpToxic, InstalledToxic
 
@@ -175,6 +176,8 @@ class Link:
             host, port = self._owner.upstream_address()
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await asyncio.get_running_loop().create_connection(lambda: self.server, host, port)
+            if not is_loopback(host):
+                self.server.keep_alive()
         except (OSError, ValueError, OverflowError):
             # As the real server does: a caller of a server that is down sees its connection accepted and closed.
             self.caller.close()

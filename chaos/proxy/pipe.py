@@ -11,7 +11,7 @@ from math import inf
 from typing import Protocol, cast
 
 from chaos.clock import monotonic_s
-from chaos.proxy.addresses import address_text
+from chaos.proxy.addresses import address_text, keep_alive
 from chaos.proxy.toxics import KIB, Chain, Conversation, End, Item, Stage
 
 FLUSH_TIMEOUT_S = 30.0
@@ -130,13 +130,24 @@ class Side(asyncio.Protocol):
         if self.transport is not None:
             self.transport.abort()
 
+    def keep_alive(self) -> None:
+        """Let the system notice when the peer's machine has vanished."""
+        connection = self._socket()
+        if connection is not None:
+            with contextlib.suppress(OSError):  # it may be gone already
+                keep_alive(connection)
+
     def reset_on_close(self) -> None:
         """See to it that the peer gets a TCP RST when this side is closed."""
-        if self.transport is not None and not self.lost:
-            connection = cast("socket.socket | None", self.transport.get_extra_info("socket"))
-            if connection is not None:
-                with contextlib.suppress(OSError):  # it may be gone already
-                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        connection = self._socket()
+        if connection is not None:
+            with contextlib.suppress(OSError):
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+
+    def _socket(self) -> socket.socket | None:
+        if self.transport is None or self.lost:
+            return None
+        return cast("socket.socket | None", self.transport.get_extra_info("socket"))
 
     def peer(self) -> str:
         """Return who is at the other end, as ``host:port``; empty when there is no connection."""

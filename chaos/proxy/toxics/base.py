@@ -65,7 +65,7 @@ class Attribute:
         if isinstance(value, str):
             return ""
         if (self.least is not None and value < self.least) or (self.most is not None and value > self.most):
-            return f"{self.name} is {value:g}, allowed is {self.least:g} to {self.most:g}"
+            return f"{self.name} is {_number(value)}, allowed is {_number(self.least)} to {_number(self.most)}"
         return ""
 
 
@@ -135,6 +135,11 @@ class StreamToxic(Toxic):
     @abstractmethod
     def stage(self, met: Meeting) -> Stage:
         """Return the toxic at work on one direction of a connection."""
+
+
+def _number(value: float | None) -> str:
+    """Return a number with all its digits; None is no limit."""
+    return "any" if value is None else str(int(value)) if float(value).is_integer() else f"{value:g}"
 
 
 def _default(value: object) -> Value:

@@ -8,8 +8,8 @@ order. An answer that a toxic gives itself takes its place in that order, so pip
 toxic falls on passes byte for byte.
 
 A conversation can begin on a connection that is open already: it then waits for a chunk that begins with a request.
-When a stream turns out not to be HTTP/1.1, or to become something else (``CONNECT``, ``Upgrade``), everything
-passes as it is from there on.
+(A caller that does not pipeline has by then read all the answers to the requests before.) When a stream turns out not
+to be HTTP/1.1, or to become something else (``CONNECT``, ``Upgrade``), everything passes as it is from there on.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from __future__ import annotations
 import random
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from chaos.proxy.toxics.chain import End, Item, Stage
@@ -30,7 +30,7 @@ OPEN_MAX = 256
 """With so many requests unanswered on one connection the caller has to wait."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Falling:
     """An HTTP toxic at work on one connection."""
 
@@ -92,18 +92,23 @@ class Conversation:
         self.toxics.append(falling)
 
     def replace(self, now_s: float, name: str, toxic: HttpToxic) -> None:
-        """Let a toxic go on with other settings; what was held goes on at once."""
+        """Let a toxic go on with other settings; what it held goes on at once."""
         for falling in self.toxics:
             if falling.name == name:
                 falling.toxic = toxic
-        self._hurry(now_s)
+                self._hurry(now_s, falling)
 
     def remove(self, now_s: float, name: str) -> None:
-        """Take a toxic away; what was held goes on at once."""
+        """Take a toxic away; what it held goes on at once."""
+        gone = [falling for falling in self.toxics if falling.name == name]
         self.toxics = [falling for falling in self.toxics if falling.name != name]
         for exchange in self.open:
             exchange.on_answer = [falling for falling in exchange.on_answer if falling.name != name]
-        self._hurry(now_s)
+        for falling in gone:
+            self._hurry(now_s, falling)
+        if not (self.toxics or self.open or self._owes()):
+            self.in_step = False  # half a head need not wait for its other half any more; it may be none
+            self._let_pass(now_s)
 
     def begin(self, request: Head) -> _Exchange:
         """Note a request, and which toxics fall on it and on its answer."""
@@ -122,40 +127,59 @@ class Conversation:
             exchange = self.open.popleft()
             last = not exchange.request.keeps_alive or "expect" in exchange.request.headers
             assert exchange.stand_in is not None
-            self.answers.say(max(exchange.ready_s, at_s), exchange.stand_in.to_bytes(exchange.request, last=last))
+            answer = exchange.stand_in.to_bytes(exchange.request, last=last)
+            self.answers.say(max(exchange.ready_s, at_s), answer, exchange.on_request)
             if last:
-                self.answers.leave(exchange.ready_s, at_s, End.CLOSE)
+                self.answers.leave(at_s, at_s, End.CLOSE)
 
     def lose(self, at_s: float) -> None:
-        """Let everything pass as it is from here on."""
+        """Let everything pass as it is from here on; where something is missing by then, break the connection off."""
         self.lost = True
+        if self._owes():
+            self.answers.leave(at_s, at_s, End.RESET)
+        self._let_pass(at_s)
+
+    def _owes(self) -> bool:
+        """Whether something was swallowed that the other side has not got a substitute for, or half of it."""
+        swallowing = self.requests.swallows or self.answers.swallows
+        return swallowing or any(exchange.stand_in is not None for exchange in self.open)
+
+    def _let_pass(self, at_s: float) -> None:
         self.open.clear()
         for stage in (self.requests, self.answers):
             stage.let_rest_pass(at_s)
 
-    def _hurry(self, now_s: float) -> None:
+    def _hurry(self, now_s: float, falling: Falling) -> None:
         for exchange in self.open:
-            exchange.ready_s = min(exchange.ready_s, now_s)
+            if falling in exchange.on_request:
+                exchange.ready_s = min(exchange.ready_s, now_s)
         for stage in (self.requests, self.answers):
-            stage.hurry(now_s)
+            stage.hurry(now_s, falling)
 
 
 class _HttpStage(Stage, ABC):
     """What both directions share."""
 
-    __slots__ = ("_felt", "_message", "_splitter", "conversation")
+    __slots__ = ("_causes", "_felt", "_message", "_splitter", "conversation")
 
     def __init__(self, conversation: Conversation, now_s: float, splitter: Splitter) -> None:
         super().__init__(now_s)
         self.conversation = conversation
         self._splitter = splitter
         self._message: Message | None = None
-        self._felt: list[Falling] = []  # by the message under way
+        self._felt: Sequence[Falling] = ()  # by the message under way
+        # For each thing that is held, when it would leave if nothing was before it, and the toxics that say so.
+        self._causes: deque[tuple[float, Sequence[Falling]]] = deque()
 
     @property
     def between(self) -> bool:
         """Whether no message is under way."""
         return self._splitter.between
+
+    @property
+    def swallows(self) -> bool:
+        """Whether the message under way goes nowhere."""
+        return self._message is not None and self._message.swallowed
 
     def leave(self, due_s: float, arrived_s: float, item: Item) -> None:
         """Let a part of a message leave; after an end nothing does."""
@@ -168,15 +192,34 @@ class _HttpStage(Stage, ABC):
         self._leave(due_s, arrived_s, item)
 
     def let_rest_pass(self, at_s: float) -> None:
-        """Let what was kept to be understood pass as it is."""
+        """Let what was kept to be understood pass as it is, and expect the beginning of a message."""
+        self._message, self._felt = None, ()
         self.leave(at_s, at_s, self._splitter.rest())
 
-    def hurry(self, now_s: float) -> None:
-        """Let what is held leave now, and what still comes of this message go untroubled."""
-        self._queue = deque((min(due_s, now_s), arrived_s, item) for due_s, arrived_s, item in self._queue)
+    def hurry(self, now_s: float, falling: Falling) -> None:
+        """Let leave now what this toxic holds, and go untroubled what still comes of the message that it fell on."""
+        held = list(zip(self._queue, self._causes, strict=True))
+        self.rest()
         self._last_due_s = min(self._last_due_s, now_s)
-        if self._message is not None:
+        for (_, arrived_s, item), (due_s, felt) in held:
+            self._leave_for(felt, min(due_s, now_s) if falling in felt else due_s, arrived_s, item)
+        if self._message is not None and falling in self._felt:
             self._message.calm(now_s)
+
+    def pop(self) -> tuple[float, Item]:
+        self._causes.popleft()
+        return super().pop()
+
+    def rest(self) -> list[tuple[float, Item]]:
+        self._causes.clear()
+        return super().rest()
+
+    def _leave(self, due_s: float, arrived_s: float, item: Item) -> None:
+        self._leave_for(self._felt, due_s, arrived_s, item)
+
+    def _leave_for(self, felt: Sequence[Falling], due_s: float, arrived_s: float, item: Item) -> None:
+        self._causes.append((due_s, felt))
+        super()._leave(due_s, arrived_s, item)
 
     def _data(self, at_s: float, data: bytes) -> None:
         conversation = self.conversation
@@ -189,7 +232,7 @@ class _HttpStage(Stage, ABC):
                     case Head():
                         self._head(at_s, piece)
                     case Done():
-                        self._message, self._felt = None, []
+                        self._message, self._felt = None, ()
                         self._done(at_s)
                     case Body(part) | Frame(part):
                         self._part(at_s, part, is_body=isinstance(piece, Body))
@@ -266,9 +309,11 @@ class RequestStage(_HttpStage):
             self.leave(at_s, at_s, head.raw)
             return
         message, treatment = self._treat(at_s, head, exchange.on_request)
-        exchange.stand_in, exchange.ready_s = treatment.answer, message.ready_s
+        exchange.ready_s = message.ready_s
+        if treatment.abort_after_bytes > 0:
+            exchange.stand_in = treatment.answer
         message.head(at_s, head)
-        if treatment.answer is not None and "expect" in head.headers:
+        if exchange.stand_in is not None and "expect" in head.headers:
             exchange.complete = True  # the caller waits for a word before it sends the body, and this is it
             self.conversation.settle(at_s)
 
@@ -287,9 +332,10 @@ class AnswerStage(_HttpStage):
         super().__init__(conversation, now_s, Splitter(self._request_method))
         self._interim = False
 
-    def say(self, due_s: float, answer: bytes) -> None:
-        """Give an answer that came from no server."""
-        self.leave(due_s, due_s, answer)
+    def say(self, due_s: float, answer: bytes, felt: Sequence[Falling]) -> None:
+        """Give an answer that came from no server, but from toxics."""
+        if not self._ended:
+            self._leave_for(felt, due_s, due_s, answer)
 
     def _request_method(self) -> str:
         """Return the method of the request whose turn it is."""
@@ -306,18 +352,25 @@ class AnswerStage(_HttpStage):
             conversation.lose(at_s)
             return
         exchange = conversation.open[0]
+        tunnel = head.status == 101 or (exchange.request.method == "CONNECT" and 200 <= head.status < 300)
         self._interim = 100 <= head.status < 200
-        if self._interim or not exchange.on_answer:
+        if exchange.on_answer and (tunnel or not self._interim):
+            self._troubled_head(at_s, head, exchange, tunnel=tunnel)
+        else:
             self.leave(at_s, at_s, head.raw)
-            if head.status == 101 or (exchange.request.method == "CONNECT" and 200 <= head.status < 300):
-                conversation.lose(at_s)
-            return
+        if tunnel:
+            conversation.lose(at_s)
+
+    def _troubled_head(self, at_s: float, head: Head, exchange: _Exchange, *, tunnel: bool) -> None:
         message, treatment = self._treat(at_s, head, exchange.on_answer)
         if treatment.answer is None or treatment.abort_after_bytes <= 0:
             message.head(at_s, head)
             return
-        last = self._splitter.until_end or not (head.keeps_alive and exchange.request.keeps_alive)
+        keeps_alive = head.keeps_alive and exchange.request.keeps_alive
+        last = tunnel or self._splitter.until_end or not keeps_alive
         self.leave(message.ready_s, at_s, treatment.answer.to_bytes(exchange.request, last=last))
+        if tunnel:  # the server thinks that there is one now, and the caller that there is none
+            self.leave(message.ready_s, at_s, End.CLOSE)
 
     def _done(self, at_s: float) -> None:
         if self._interim:

@@ -14,9 +14,13 @@ from enum import Enum
 
 HEAD_MAX_BYTES = 64 * 1024
 _LINE_MAX_BYTES = 8 * 1024
-_REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([^ \r\n]+) HTTP/1\.([01])\r?\n")
+_BEGINNING_BYTES = 1024  # by then another protocol has shown that it is one
+_METHOD, _TARGET = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,40}", rb"[!-~\x80-\xff]+"
+_REQUEST_LINE = re.compile(rb"(%s) (%s) HTTP/1\.([01])\r?\n" % (_METHOD, _TARGET))
+_BEGUN_REQUEST_LINE = re.compile(rb"%s(?: (?:%s(?: [HTP/1.0\r]{0,9})?)?)?" % (_METHOD, _TARGET))
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([0-9]{3})(?: [^\r\n]*)?\r?\n")
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
+_SCHEME_AND_HOST = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?]*")
 _CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;[^\n]*)?\r?\n")
 
 
@@ -44,6 +48,13 @@ class Head:
     """1 for HTTP/1.1."""
     headers: Mapping[str, str]
     """By name in lower case; several of one name are joined by a comma."""
+
+    @property
+    def path(self) -> str:
+        """The target without its query, and without scheme and host where a caller of a forward proxy says them."""
+        path, _, _ = self.target.partition("?")
+        stripped = _SCHEME_AND_HOST.sub("", path, count=1) if not path.startswith("/") else path
+        return stripped or "/"
 
     @property
     def keeps_alive(self) -> bool:
@@ -114,9 +125,10 @@ class Splitter:
         return self._state is _State.UNTIL_END
 
     def rest(self) -> bytes:
-        """Return what was fed and is in no piece yet, and forget it."""
+        """Return what was fed and is in no piece yet, and begin anew as if nothing had been fed."""
         rest = self._buffer[self._at :]
         self._buffer, self._at, self._scanned = b"", 0, 0
+        self._left, self._state = 0, _State.HEAD
         return rest
 
     def feed(self, data: bytes) -> Iterator[Piece]:
@@ -150,7 +162,7 @@ class Splitter:
         line = self._line()
         if not line:
             return
-        empty = not line.strip()
+        empty = line in {b"\r\n", b"\n"}
         if self._state is _State.TRAILER:
             yield Frame(line)
             if empty:
@@ -180,6 +192,8 @@ class Splitter:
                 raise NotHttp(self.rest())
             return
         raw = buffer[at : end.end()]
+        if len(raw) > HEAD_MAX_BYTES:
+            raise NotHttp(self.rest())
         head = read_head(raw, answer=self._request_method is not None)
         if head is None:
             raise NotHttp(self.rest())
@@ -194,11 +208,10 @@ class Splitter:
 
     def _may_be_head(self) -> bool:
         """Whether what came could become a head; so that the greeting of another protocol is not held for long."""
-        start = self._buffer[self._at : self._at + 8]
+        start = self._buffer[self._at : self._at + _BEGINNING_BYTES]
         if self._request_method is not None:
-            return b"HTTP/1.1"[: len(start)] == start or b"HTTP/1.0"[: len(start)] == start
-        line, newline, _ = self._buffer[self._at : self._at + _LINE_MAX_BYTES].partition(b"\n")
-        return bool(_REQUEST_LINE.match(line + newline)) if newline else line.isascii() and line.lstrip()[:1].isalpha()
+            return any(start[: len(version)] == version[: len(start)] for version in (b"HTTP/1.1", b"HTTP/1.0"))
+        return (_REQUEST_LINE.match if b"\n" in start else _BEGUN_REQUEST_LINE.fullmatch)(start) is not None
 
     def _body_of(self, head: Head) -> tuple[int, _State]:
         """Return the length of a message's body and how it ends (RFC 9112, 6.3). ValueError for one that lies."""
@@ -227,13 +240,11 @@ class Splitter:
         yield Done.MESSAGE
 
     def _line(self) -> bytes:
-        """Take a whole line; empty when there is none yet."""
+        """Take a whole line; empty when there is none yet. A limit must not depend on how the bytes come."""
         end = self._buffer.find(b"\n", self._at) + 1
-        if end == 0:
-            if len(self._buffer) - self._at > _LINE_MAX_BYTES:
-                raise NotHttp(self.rest())
-            return b""
-        return self._take(end - self._at)
+        if (end or len(self._buffer)) - self._at > _LINE_MAX_BYTES:
+            raise NotHttp(self.rest())
+        return self._take(end - self._at) if end else b""
 
     def _take(self, size: int) -> bytes:
         taken = self._buffer[self._at : self._at + size]
@@ -253,12 +264,13 @@ def read_head(raw: bytes, *, answer: bool) -> Head | None:
         return None
     headers: dict[str, str] = {}
     for ended in raw[match.end() :].decode("latin-1").split("\n"):
-        line = ended.rstrip("\r")
+        line = ended.removesuffix("\r")
         name, colon, value = line.partition(":")
         if not line:
             break
-        if not colon or not name or name != name.strip():
-            return None  # folded lines, and spaces before the colon: both are forbidden, and read in more than one way
+        # Folded lines, spaces before the colon, lone carriage returns: forbidden all, and read in more than one way.
+        if not colon or not name or name != name.strip() or "\r" in line:
+            return None
         key = name.lower()
         headers[key] = f"{headers[key]}, {value.strip()}" if key in headers else value.strip()
     if answer:

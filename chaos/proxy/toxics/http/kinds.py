@@ -100,7 +100,7 @@ class HttpToxic(Toxic):
         """Decide whether this request feels the toxic; it is counted if it could."""
         if self.method and request.method != self.method.upper():
             return False
-        if self.path and not fnmatchcase(request.target.partition("?")[0], self.path):
+        if self.path and not fnmatchcase(request.path, self.path):
             return False
         if self.header:
             value = request.headers.get(self.header.lower())
