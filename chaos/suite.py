@@ -14,7 +14,7 @@ from pathlib import Path
 
 from chaos.environment import Backend, Environment
 from chaos.errors import EnvironmentFailure, Outcome
-from chaos.events import Emit, Event, RunEnded
+from chaos.events import Emit, Event, Note, RunEnded
 from chaos.experiment.model import Experiment
 from chaos.experiment.plan import Plan
 from chaos.load.driver import LoadDriver
@@ -197,6 +197,9 @@ class Suite:
         self._backend = backend
         self._backend_name = environment.backend_name
         kind = job.experiment.needs_embedded
+        if kind is not None and self._options.backend is Backend.AUTO and self._options.toxiproxy_url is None:
+            said = f"{kind} is a fault that Toxiproxy does not have: the embedded proxy is used"
+            self._emit(Note(t_s=environment.t_s(), text=said))
         if kind is not None and not environment.has_embedded_proxy:
             raise EnvironmentFailure(
                 f"the fault {kind} needs the embedded proxy, and what runs at {self._options.toxiproxy_url} is "

@@ -53,7 +53,8 @@ def _summary(path: Path, overrides: dict[str, str]) -> str:
         topology = load_topology(path)
         return f"{len(topology.instances())} instances, {len(topology.edges())} edges"
     experiment, _ = load_experiment(path, overrides)
-    return experiment.title
+    needs = f" (needs the embedded proxy, for {experiment.needs_embedded})" if experiment.needs_embedded else ""
+    return f"{experiment.title}{needs}"
 
 
 @click.command(short_help="Print what a run would do, and when.")
@@ -73,6 +74,8 @@ def plan(path: Path, seed: int | None, settings: tuple[str, ...]) -> None:
     if seed is None:
         seed = experiment.seed if experiment.seed is not None else random.SystemRandom().randrange(1, 1_000_000)
     click.echo(f"{experiment.title}\nseed {seed}")
+    if kind := experiment.needs_embedded:
+        click.echo(f"needs the embedded proxy (for {kind})")
     for line in make_plan(experiment, topology, seed).describe():
         click.echo(line)
 
