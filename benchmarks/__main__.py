@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from benchmarks import isolation, overhead, proxy, sustained, target, target_cost
+from benchmarks import isolation, overhead, proxy, proxy_soak, sustained, target, target_cost
 
 if __name__ == "__main__":
     isolation.main()
     target_cost.main()
     proxy.main()
+    proxy_soak.main(["--alone"])
     target.main()
     overhead.main()
     sustained.main()

@@ -95,6 +95,9 @@ async def open_listener(listen: str) -> socket.socket:
     except OSError as error:
         reason = os.strerror(error.errno).lower() if error.errno else str(error)
         raise CannotBindError(f"listen tcp {address_text((host, port))}: bind: {reason}") from None
+    # Its connections have this from it. Event loops see to it only for sockets whose protocol is written down, and with
+    # Nagle's algorithm an answer of two parts waits 40 ms for the receiver's acknowledgement of the first.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if not is_loopback(host):
         keep_alive(listener)
     return listener

@@ -173,7 +173,7 @@ class Api:
         given = read(body, TOXIC_CHANGE)
         toxicity = cast("float", given.get("toxicity", old.toxicity))
         toxic = replace(old, toxic=with_attributes(old.toxic, body), toxicity=toxicity)
-        terms = lease_terms(given)
+        terms = lease_terms(given, proxy.lease(old.name))
         if terms is None or toxic != old:  # to renew a lease is no reason to begin anew
             proxy.replace_toxic(toxic)
         proxy.lend(toxic, terms)
@@ -222,7 +222,9 @@ def _with_token(token: str) -> Middleware:
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if hmac.compare_digest(given(request.headers.get("Authorization", "")).encode(), token.encode()):
+        said = given(request.headers.get("Authorization", ""))
+        # What is not UTF-8 in a header comes in half characters that no token has.
+        if hmac.compare_digest(said.encode("utf-8", "surrogateescape"), token.encode()):
             return await handler(request)
         body = dumps({"error": "a token is needed: Authorization: Bearer TOKEN, or http://:TOKEN@host", "status": 401})
         challenge = {**_PLAIN, "WWW-Authenticate": 'Bearer, Basic realm="chaos proxy"'}

@@ -21,7 +21,7 @@ from pathlib import Path
 from aiohttp import web
 
 from chaos.errors import ChaosError, EnvironmentFailure, UsageError
-from chaos.proxy.addresses import is_loopback
+from chaos.proxy.addresses import address_text, is_loopback
 from chaos.proxy.api import API_VERSION, BODY_MAX_BYTES, Api
 from chaos.proxy.problems import CannotBindError, ProxyError
 from chaos.proxy.proxies import Limits, ProxyCollection
@@ -76,8 +76,7 @@ async def serve(settings: ServerSettings, *, ready: Callable[[str], None], stop:
                 f"cannot listen on {settings.host}:{settings.port} for the API: {error}; "
                 "choose another port, or 0 for a free one"
             ) from None
-        port = runner.addresses[0][1]
-        ready(f"http://{settings.host}:{port}")
+        ready(f"http://{address_text((settings.host, runner.addresses[0][1]))}")
         await stop.wait()
     finally:
         proxies.stop()

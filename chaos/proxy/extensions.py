@@ -67,7 +67,8 @@ class Extensions:
 
     async def _close(self, request: web.Request) -> web.Response:
         text = request.match_info["id"]
-        self._proxy(request).link(int(text) if text.isascii() and text.isdigit() else 0).cut()
+        number = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0  # there is no link 0
+        self._proxy(request).link(number).cut()
         return web.Response(status=204)
 
     async def _renew(self, request: web.Request) -> web.Response:

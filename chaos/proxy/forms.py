@@ -50,14 +50,18 @@ TOXIC_CHANGE = Struct(
 RENEWAL = Struct(name="", type_name="", fields={"owner": GoType.STRING, "ttl_ms": GoType.INT64})
 
 
-def lease_terms(given: Fields) -> LeaseTerms | None:
-    """Return what a request says about a lease; None when nothing. ProxyError (400) for a time that cannot be."""
+def lease_terms(given: Fields, present: Lease | None = None) -> LeaseTerms | None:
+    """Return what a request says about a lease; None when nothing. ProxyError (400) for a time that cannot be.
+
+    Where it says a time and no owner, the owner of the ``present`` lease stays.
+    """
     ttl_ms = given.get("ttl_ms")
     if ttl_ms is None:
         return None
     if not 0 <= cast("int", ttl_ms) <= TTL_MAX_MS:
         raise ProxyError(f"ttl_ms is {ttl_ms}, allowed is 1 to {TTL_MAX_MS}, and 0 for no end", 400)
-    return LeaseTerms(owner=cast("str", given.get("owner", "")), ttl_s=cast("int", ttl_ms) / 1000)
+    owner = given.get("owner", present.terms.owner if present is not None else "")
+    return LeaseTerms(owner=cast("str", owner), ttl_s=cast("int", ttl_ms) / 1000)
 
 
 def read(body: bytes, shape: Struct) -> Fields:

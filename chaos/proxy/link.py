@@ -78,7 +78,7 @@ class Link:
         """Note that a side is gone; when it was the last, the link is over."""
         if not self.caller.lost:
             return
-        if self._connecting is not None:
+        if self._connecting is not None and self.server.transport is None:
             self._connecting.cancel()
         if self.server.lost or self.server.transport is None:
             self._owner.link_closed(self)
@@ -172,10 +172,12 @@ class Link:
         self._connecting = asyncio.get_running_loop().create_task(self._connect())
 
     async def _connect(self) -> None:
+        connected = False
         try:
             host, port = self._owner.upstream_address()
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await asyncio.get_running_loop().create_connection(lambda: self.server, host, port)
+            connected = True
             if not is_loopback(host):
                 self.server.keep_alive()
         except (OSError, ValueError, OverflowError):
@@ -183,6 +185,9 @@ class Link:
             self.caller.close()
         finally:
             self._connecting = None
+            if not connected and self.server.transport is not None and not self.server.lost:
+                # It stood when it was cancelled: uvloop closes such a connection without a word to its protocol.
+                self.server.connection_lost(None)
 
     def _join(self) -> None:
         """The server has answered: let the link meet the toxics before the first byte comes."""

@@ -304,6 +304,7 @@ class Pipe:
             return
         self.ended = True
         self.straight = False
+        self._chain = None  # nothing will pass it any more, and toxics that come and go need not ask it
         self._wake_at(inf)
         match item:
             case End.EOF if self._source.lost or (self._link.upstream.ended and self._link.downstream.ended):

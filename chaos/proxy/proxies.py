@@ -296,8 +296,9 @@ class ProxyCollection:
                         made.append(existing)
                         continue
                     existing.stop()
-                    self._end_leases(existing)
                 made.append(await self._add(settings))
+                if existing is not None:  # only now: where the new one cannot listen, the old one and its toxics stay
+                    self._end_leases(existing)
 
     async def update(self, name: str, *, listen: str, upstream: str, enabled: bool) -> Proxy:
         """Change a proxy. ProxyError when there is none (404) or it cannot listen (500)."""

@@ -65,17 +65,25 @@ class _BlackHoleStage(Stage):
 class _Holding(Stage, ABC):
     """Holds what comes while the way is shut; everything goes on, in order, when it is open again."""
 
-    __slots__ = ()
+    __slots__ = ("_met_s",)
+
+    def __init__(self, now_s: float) -> None:
+        super().__init__(now_s)
+        self._met_s = now_s
 
     @abstractmethod
     def _opens_s(self, at_s: float) -> float:
         """Return the first moment at or after ``at_s`` at which the way is open; infinity for never."""
 
     def _data(self, at_s: float, data: bytes) -> None:
-        self._leave(self._opens_s(at_s), at_s, data)
+        self._hold(at_s, data)
 
     def _end(self, at_s: float, end: End) -> None:
-        self._leave(self._opens_s(at_s), at_s, end)
+        self._hold(at_s, end)
+
+    def _hold(self, at_s: float, item: Item) -> None:
+        # What came under other settings could pass as soon as the way is open by these: not at once if it is shut now.
+        self._leave(self._opens_s(max(at_s, self._met_s)), at_s, item)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

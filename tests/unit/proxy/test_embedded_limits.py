@@ -114,7 +114,7 @@ def test_it_takes_on_so_many_connections_and_resets_the_rest():
             upstream.accept()[0] as one,
             upstream.accept()[0] as other,
         ):
-            with socket.create_connection(address, timeout=5) as third, pytest.raises(ConnectionError):
+            with pytest.raises(ConnectionError), socket.create_connection(address, timeout=5) as third:
                 third.recv(1)
             refused = [line for line in ask(f"{url}/metrics")[1].splitlines() if "refused_connections_total{" in line]
             assert [line.split()[-1] for line in refused] == ["1"]

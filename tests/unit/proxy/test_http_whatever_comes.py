@@ -43,7 +43,7 @@ class Server:
             self.talk.server(said)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     asked=st.lists(st.tuples(PATHS, st.integers(0, 40)), min_size=1, max_size=8),
     cuts=CUTS,
@@ -124,7 +124,7 @@ def change(talk: Talk, what: str, name: str) -> None:
             talk.conversation.remove(now_s, name)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     sizes=st.lists(st.integers(0, 40), min_size=1, max_size=6),
     steps=st.lists(STEPS, max_size=60),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import statistics
+from dataclasses import replace
 
 import pytest
 
@@ -59,6 +60,21 @@ def test_a_black_hole_that_is_set_anew_remembers_what_it_took():
     line.change(1.0, lambda now_s: line.chain.replace(now_s, "0", toxic_stage(made("black_hole"), at_s=1.0)))
     line.change(2.0, lambda now_s: line.chain.remove(now_s, "0"))
     assert line.out == [(2.0, End.RESET)]
+
+
+def test_a_black_hole_does_not_give_back_what_came_in_before_an_end():
+    line = wire(toxic_stage(made("black_hole")))
+    line.feed(0.0, End.EOF)
+    line.change(1.0, lambda now_s: line.chain.replace(now_s, "0", toxic_stage(made("black_hole"), at_s=1.0)))
+    line.change(2.0, lambda now_s: line.chain.replace(now_s, "0", None))  # spared from now on
+    assert line.out == [(2.0, End.EOF)]
+
+
+def test_a_black_hole_holds_nothing_so_a_sender_never_has_to_wait():
+    line = wire(toxic_stage(made("black_hole")))
+    for _ in range(100):
+        line.feed(0.0, bytes(100_000))
+    assert not line.chain.full
 
 
 # partition
@@ -127,7 +143,65 @@ def test_a_stall_with_another_duration_counts_from_where_it_began():
     assert line.finish().moments == [1.5]
 
 
+@every_feeding
+def test_what_came_before_a_stall_and_after_it_passes_as_it_comes(feeding):
+    line = wire(toxic_stage(made("stall", duration_ms=100, after_ms=1000, every_ms=500)))
+    for at_s in (0.5, 1.05, 1.3, 1.55, 1.7):
+        for chunk in feeding(TEXT):
+            line.feed(at_s, chunk)
+    assert line.finish().data == TEXT * 5
+    assert sorted(set(line.moments)) == pytest.approx([0.5, 1.1, 1.3, 1.6, 1.7])
+
+
+@pytest.mark.parametrize("every_ms", [0, 1000])
+def test_a_stall_that_is_removed_gives_back_at_once_what_it_held(every_ms):
+    line = wire(toxic_stage(made("stall", duration_ms=900, every_ms=every_ms)))
+    line.feed(0.1, b"a")
+    line.feed(0.2, End.EOF)
+    line.change(0.3, lambda now_s: line.chain.remove(now_s, "0"))
+    assert line.out == [(0.3, b"a"), (0.3, End.EOF)]
+
+
+def test_a_stall_counts_from_when_it_met_the_connection_and_not_from_when_it_was_installed():
+    line = wire(toxic_stage(made("stall", duration_ms=500), at_s=7.0, since_s=0.0))
+    line.feed(7.1, b"x")
+    assert line.finish().moments == [7.5]
+
+
 # flap
+
+
+@every_feeding
+def test_a_flapping_link_delays_and_loses_nothing(feeding):
+    line = wire(toxic_stage(made("flap", down_ms=200, up_ms=300)))
+    for at_s in (0.1, 0.3, 0.6):
+        for chunk in feeding(TEXT):
+            line.feed(at_s, chunk)
+    line.feed(1.1, End.EOF)
+    assert (line.finish().data, line.end) == (TEXT * 3, (1.2, End.EOF))
+    assert sorted(set(line.moments)) == pytest.approx([0.2, 0.3, 0.7, 1.2])
+
+
+def test_a_flapping_link_that_is_set_anew_keeps_its_moments_and_gives_back_what_it_held():
+    line = wire(toxic_stage(made("flap", down_ms=5000, up_ms=5000)))
+    line.feed(1.0, b"a")
+    quicker = toxic_stage(made("flap", down_ms=500, up_ms=500), at_s=2.1)
+    line.change(2.1, lambda now_s: line.chain.replace(now_s, "0", quicker))
+    line.feed(2.1, b"b")
+    line.feed(2.6, b"c")
+    assert line.finish().out == [(2.5, b"a"), (2.5, b"b"), (2.6, b"c")]
+    line.feed(3.1, b"d")
+    line.change(3.2, lambda now_s: line.chain.remove(now_s, "0"))
+    assert line.out[-1] == (3.2, b"d")
+
+
+def test_both_directions_of_a_flapping_link_are_down_at_the_same_moments():
+    moments = []
+    for direction, stage in installed(made("flap", down_ms=200, up_ms=300)).stages(START_S + 0.05, 1):
+        line = wire(stage)
+        line.feed(0.6, direction.encode())
+        moments.append(line.finish().moments)
+    assert moments == [[0.7], [0.7]]
 
 
 def test_a_flapping_link_is_down_first_and_at_the_same_moments_for_every_connection():
@@ -136,6 +210,27 @@ def test_a_flapping_link_is_down_first_and_at_the_same_moments_for_every_connect
         for at_s in (3.15, 3.3, 3.55, 3.75):
             line.feed(at_s, b"x")
         assert line.finish().moments == pytest.approx([3.2, 3.3, 3.7, 3.75])
+
+
+# refuse
+
+
+def test_refuse_falls_on_a_share_of_the_connections_that_the_seed_decides():
+    half = replace(installed(made("refuse")), toxicity=0.5)
+    refused = [half.hits(number) for number in range(1000)]
+    assert 400 < sum(refused) < 600
+    assert refused == [half.hits(number) for number in range(1000)]
+    other = replace(half, life=Life(since_s=START_S, seed="2/p/t/1"))
+    assert refused != [other.hits(number) for number in range(1000)]
+
+
+# the short way
+
+
+@pytest.mark.parametrize("kind", ["black_hole", "partition", "stall", "flap"])
+def test_no_trouble_lets_anything_take_the_short_way(kind):
+    line = wire(toxic_stage(made(kind)))
+    assert not line.chain.passes(START_S, b"x", START_S + 0.0005)
 
 
 # all of them
@@ -171,6 +266,10 @@ def test_refusing_is_nothing_for_open_connections():
         (made("stall", duration_ms=-1), "duration_ms is -1, allowed is 0 to 3600000"),
         (made("stall", duration_ms=10, every_ms=10), "every_ms is 10, which must be more than duration_ms"),
         (made("flap", up_ms=0), "up_ms is 0, allowed is 1 to"),
+        (made("stall", every_ms=5), "every_ms is 5, which must be more than duration_ms, and that more than 0"),
+        (made("stall", after_ms=3_600_001), "after_ms is 3600001, allowed is 0 to 3600000"),
+        (made("http_abort", after_bytes=2**30 + 1), "after_bytes is 1073741825, allowed is 0 to 1073741824"),
+        (made("http_delay", share=0.123456789 + 1), "share is 1.12346, allowed is 0 to 1"),
         (made("latency", distribution="cauchy"), "distribution is 'cauchy', allowed is one of uniform, normal, pareto"),
         (made("http_delay", share=1.5), "share is 1.5, allowed is 0 to 1"),
         (made("http_status", status=99), "status is 99, allowed is 200 to 599"),
@@ -230,6 +329,45 @@ def test_the_constants_are_those_of_a_pareto_distribution():
     # Mean and variance for shape a and least value 1: a / (a - 1) and a / ((a - 1)^2 (a - 2)).
     assert PARETO_MEAN == 1.5
     assert math.isclose(PARETO_DEVIATION**2, 0.75)
+
+
+class Fixed(random.Random):
+    """Draws what it is told to."""
+
+    def __init__(self, drawn: float) -> None:
+        super().__init__(0)
+        self.drawn = drawn
+
+    def random(self) -> float:
+        return self.drawn
+
+
+def netem_pareto(share: float) -> float:
+    """What Linux' netem adds to the delay for each unit of its jitter, at this share of its table (NISTnet's
+    ``pareto.c``): the inverse of the distribution function of shape 3, about its mean, by 4/3, cut at 4."""
+    return min(4.0, (share ** (-1 / 3) - 1.5) * 4 / 3)
+
+
+def test_the_long_tail_is_netems_scaled_to_the_deviation_that_was_asked_for():
+    # netem's 4/3 is one by the variance: its deviation is 1.155 jitters before it is cut. Here it is one jitter.
+    toxic = Latency(latency_ms=1000, jitter_ms=10, distribution="pareto")
+    for share in (0.999, 0.9, 0.5, 0.1, 0.02):
+        delay_ms = toxic.delays_ms(Fixed(1 - share))()
+        assert (delay_ms - 1000) / 10 == pytest.approx(netem_pareto(share) * 3 / 4 / math.sqrt(0.75))
+    assert toxic.delays_ms(Fixed(1 - 1e-6))() > 1000 + 10 * 100  # not cut: the tail is as long as it is
+
+
+@pytest.mark.parametrize("distribution", ["uniform", "normal", "pareto"])
+@every_feeding
+def test_however_a_delay_varies_nothing_is_lost_or_overtaken(distribution, feeding):
+    line = wire(toxic_stage(made("latency", latency=50, jitter=40, distribution=distribution)))
+    for at_s in (0.0, 0.01, 1.0):
+        for chunk in feeding(TEXT):
+            line.feed(at_s, chunk)
+    line.feed(1.0, End.EOF)
+    assert line.finish().data == TEXT * 3
+    assert line.moments == sorted(line.moments)
+    assert line.out[-1][1] is End.EOF
 
 
 def test_a_delay_that_would_be_negative_is_none():
