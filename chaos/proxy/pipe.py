@@ -204,6 +204,8 @@ class Pipe:
     def take(self, item: Item) -> None:
         """Take what the sender sent, or its end."""
         if self.ended:
+            if self._source.lost:  # it had ended its stream before, and will not hear any more either
+                self._dest.close()
             return
         if self.straight:
             self._let_out(item)

@@ -23,6 +23,9 @@ import pytest
 
 from tests.conformance.conftest import Caller
 
+SERVERS = ["embedded", "real"]
+"""The chains are the same on every event loop; the other files show that their connections are."""
+
 FALSE_ALARM = 1e-6
 EARLY_S = 0.001
 """What a server's timers may be early: event loops round to a millisecond."""

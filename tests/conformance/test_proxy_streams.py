@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
+SERVERS = ["embedded", "real"]
+"""The chains are the same on every event loop; the other files show that their connections are."""
+
 SIZE = 400_000
 TIMEOUT_S = 20
 

@@ -55,7 +55,7 @@ def test_every_shipped_experiment_holds_and_its_control_fails(tmp_path):
         "--json",
         str(document),
         *FAST,
-        timeout_s=600,
+        timeout_s=900,
     )
     runs = read_json(document)["results"]
     seen = {Path(run["file"]).stem: (run["outcome"], run["control"]["outcome"]) for run in runs}

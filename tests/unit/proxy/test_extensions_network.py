@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from chaos.proxy.addresses import open_listener
-from tests.unit.proxy.running import Api, Caller, calling, eventually, listening
+from tests.unit.proxy.running import PATIENCE_S, Api, Caller, calling, eventually, listening
 
 
 def now_s() -> float:
@@ -248,6 +248,33 @@ async def test_answers_given_at_once_leave_nothing_behind(api):
             async with calling(listen) as caller:
                 await caller.say(b"GET / HTTP/1.0\r\n\r\n")
                 assert (await caller.rest()).startswith(b"HTTP/1.1 503 ")
+        await eventually(lambda: nobody_there(api))
+
+
+@pytest.mark.parametrize("kind", [None, "latency", "http_delay"])
+async def test_a_caller_that_ends_its_stream_and_then_goes_is_noticed_by_a_server_that_sends_without_end(api, kind):
+    noticed = asyncio.Event()
+
+    async def endless(reader, writer):
+        await reader.read(-1)
+        try:
+            while True:
+                writer.write(bytes(1000))
+                await writer.drain()
+                await asyncio.sleep(0.001)
+        finally:
+            noticed.set()
+
+    async with listening(endless) as upstream:
+        listen = await api.proxy(upstream)
+        if kind is not None:
+            await api.toxic(kind)
+            await api.toxic(kind, "upstream")
+        async with calling(listen) as caller:
+            await caller.say(b"GET / HTTP/1.1\r\n\r\n")
+            caller.writer.write_eof()
+            await caller.hears(bytes(1000))
+        await asyncio.wait_for(noticed.wait(), PATIENCE_S)
         await eventually(lambda: nobody_there(api))
 
 
