@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 FAST = tuple(
     part
     for setting in (
-        "phases.warm_up=1s",
+        "phases.warm_up=2s",
         "phases.baseline=4s",
         "phases.fault=8s",
         "phases.recovery=5s",
