@@ -147,9 +147,14 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 async def listening(handler: Handler = echo) -> AsyncIterator[str]:
     """A TCP server; yields its address."""
     tasks: set[asyncio.Task[None]] = set()
+    writers: list[asyncio.StreamWriter] = []
 
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        tasks.add(asyncio.current_task())
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # At once, and not in the task: one that is cancelled before it begins would close nothing.
+        writers.append(writer)
+        tasks.add(asyncio.create_task(serve(reader, writer)))
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             with suppress(OSError, EOFError):
                 await handler(reader, writer)
@@ -163,11 +168,14 @@ async def listening(handler: Handler = echo) -> AsyncIterator[str]:
         yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
-        for _ in range(10):  # whoever was accepted just now gets a task, which closes the connection
+        for _ in range(10):  # whoever was being accepted just now is there
             await asyncio.sleep(0)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for writer in writers:  # also those whose last bytes nobody reads
+            writer.transport.abort()
+        await asyncio.sleep(0)
 
 
 class Caller:
