@@ -8,11 +8,12 @@ Under ``chaos run`` the order comes in the variable CHAOS_LOAD, and every outcom
 open schedule made by one dispatcher in each Locust process; Locust's number of users has no meaning here, one will do.
 
 An experiment may let one account play more often than others and count its plays apart, as ``test_play``:
-``load: {settings: {test_account: subscriber-00042, test_account_share: 0.15}}``.
+``load: {settings: {test_account: subscriber-00042, test_account_share: 0.06}}``.
 """
 
 from __future__ import annotations
 
+import math
 import random
 import sys
 from collections.abc import Mapping
@@ -91,9 +92,14 @@ class World:
         if self._test_account_share and self.test_account is None:
             raise ValueError(f"load.settings.test_account is {wanted!r}; it is a subscriber, like subscriber-00042")
 
-    def someone(self, rng: random.Random) -> Subscriber:
-        """Return the test account in its share of all cases, else any subscriber."""
-        if self.test_account is not None and rng.random() < self._test_account_share:
+    def someone(self, number: int, rng: random.Random) -> Subscriber:
+        """Return who comes as the arrival of this number: the test account for its share of them, else any subscriber.
+
+        Its turns come at equal distances. Drawn at random they would leave more plays to the others in one phase than
+        in another, and the rules that compare phases would see that as a change.
+        """
+        share = self._test_account_share
+        if self.test_account is not None and math.floor((number + 1) * share) > math.floor(number * share):
             return self.test_account
         subscriber = rng.choice(self._data.subscribers)
         while subscriber is self.test_account:  # its plays are counted apart: here it would be anybody's
@@ -139,7 +145,7 @@ class Viewer:
         self._over = False
         self._open: dict[str, Connection] = {}  # by address: those probed, then only the one in use
         rng = random.Random(f"viewer/{world.seed}/{arrival.number}")
-        subscriber = world.someone(rng)
+        subscriber = world.someone(arrival.number, rng)
         self._play = "test_play" if subscriber is world.test_account else "play"
         self._client = PlaybackClient(world.order(subscriber, due_s, rng), world.config, rng=rng, tell=self._tell)
 

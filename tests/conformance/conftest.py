@@ -9,13 +9,14 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 
 import aiohttp
 import pytest
 
 from chaos.proxy.server import find_toxiproxy, server_command, server_environment
+from tests.tcp import listening
 
 WITHOUT_UVLOOP = (
     "import sys; sys.modules['uvloop'] = None; from chaos.proxy.embedded import main; sys.exit(main(sys.argv[1:]))"
@@ -154,15 +155,8 @@ class Upstream:
         self.handler = handler
         self.heard: list[Heard] = []
         self.address = ""
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
 
-    async def start(self) -> None:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.address = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._tasks.add(asyncio.current_task())
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         heard = Heard(writer=writer)
         self.heard.append(heard)
         try:
@@ -172,31 +166,19 @@ class Upstream:
         finally:
             heard.eof_at = asyncio.get_running_loop().time()
             heard.eof.set()
-            writer.close()
-            with suppress(OSError):
-                await writer.wait_closed()
-
-    async def stop(self) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[Callable[..., Awaitable[Upstream]]]:
     """Start upstream servers: ``await upstream()`` echoes, ``await upstream(handler)`` does something else."""
-    started: list[Upstream] = []
+    async with AsyncExitStack() as servers:
 
-    async def start(handler: Handler = echo) -> Upstream:
-        server = Upstream(handler)
-        await server.start()
-        started.append(server)
-        return server
+        async def start(handler: Handler = echo) -> Upstream:
+            server = Upstream(handler)
+            server.address = await servers.enter_async_context(listening(server))
+            return server
 
-    yield start
-    for server in started:
-        await server.stop()
+        yield start
 
 
 class Caller:

@@ -133,51 +133,6 @@ async def api_of(server: Running, **options: object) -> AsyncIterator[Api]:
         await clear()
 
 
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Say again whatever comes, until it ends."""
-    while data := await reader.read(65536):
-        writer.write(data)
-        await writer.drain()
-
-
-@asynccontextmanager
-async def listening(handler: Handler = echo) -> AsyncIterator[str]:
-    """A TCP server; yields its address."""
-    tasks: set[asyncio.Task[None]] = set()
-    writers: list[asyncio.StreamWriter] = []
-
-    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # At once, and not in the task: one that is cancelled before it begins would close nothing.
-        writers.append(writer)
-        tasks.add(asyncio.create_task(serve(reader, writer)))
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            with suppress(OSError, EOFError):
-                await handler(reader, writer)
-        finally:
-            writer.transport.abort() if sys.exc_info()[0] else writer.close()
-            with suppress(OSError):
-                await writer.wait_closed()
-
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    try:
-        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
-        for _ in range(10):  # whoever was being accepted just now is there
-            await asyncio.sleep(0)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for writer in writers:  # also those whose last bytes nobody reads
-            writer.transport.abort()
-        await asyncio.sleep(0)
-
-
 class Caller:
     """A client's connection."""
 

@@ -11,8 +11,9 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from tests.tcp import listening
 from tests.unit.proxy.http_streams import heads, understand
-from tests.unit.proxy.running import PATIENCE_S, Api, calling, eventually, listening
+from tests.unit.proxy.running import PATIENCE_S, Api, calling, eventually
 
 BIG = bytes(range(251)) * 20_000  # 5 MB
 

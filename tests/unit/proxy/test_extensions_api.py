@@ -13,8 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from chaos.proxy.proxies import Proxy, ProxyCollection
 from chaos.proxy.toxics import KINDS, Direction, InstalledToxic
+from tests.tcp import listening
 from tests.unit.proxy.http_streams import understand
-from tests.unit.proxy.running import Api, api_of, calling, eventually, listening, running
+from tests.unit.proxy.running import Api, api_of, calling, eventually, running
 
 GET = b"GET / HTTP/1.1\r\n\r\n"
 

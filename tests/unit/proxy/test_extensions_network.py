@@ -9,7 +9,8 @@ from contextlib import AsyncExitStack
 import pytest
 
 from chaos.proxy.addresses import open_listener
-from tests.unit.proxy.running import PATIENCE_S, Api, Caller, calling, eventually, listening
+from tests.tcp import listening
+from tests.unit.proxy.running import PATIENCE_S, Api, Caller, calling, eventually
 
 
 def now_s() -> float:

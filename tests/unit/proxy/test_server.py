@@ -16,6 +16,7 @@ from chaos.proxy.server import (
     check_toxiproxy,
     find_toxiproxy,
     install_toxiproxy,
+    install_toxiproxy_cli,
     server_command,
     server_environment,
     toxiproxy_candidates,
@@ -107,6 +108,21 @@ def test_go_on_the_path_builds_the_pinned_server_into_the_cache_once(alone):
     assert asked.startswith("install ")
     assert asked.rstrip().endswith("github.com/Shopify/toxiproxy/v2/cmd/server@v2.12.0")
     assert [entry.name for entry in path.parent.iterdir()] == ["toxiproxy-server"]
+
+
+def test_go_on_the_path_builds_toxiproxys_own_command_line_beside_the_server(alone):
+    fake_go(
+        alone,
+        f'echo "$@" >> {alone}/asked; printf "#!/bin/sh\\necho toxiproxy-cli version 2.12.0\\n" > $GOBIN/cli; '
+        f"chmod +x $GOBIN/cli",
+    )
+    path = install_toxiproxy_cli()
+    assert path.parent == cached_server().parent
+    assert path.name == "toxiproxy-cli"
+    assert install_toxiproxy_cli() == path, "it is built once"
+    asked = (alone / "asked").read_text().splitlines()
+    assert [line.split()[-1] for line in asked] == ["github.com/Shopify/toxiproxy/v2/cmd/cli@v2.12.0"]
+    assert not cached_server().exists(), "the server is another program"
 
 
 def test_a_damaged_server_in_the_cache_is_built_anew(alone):
