@@ -14,17 +14,8 @@ import pytest
 
 from chaos.errors import EnvironmentFailure, UsageError
 from chaos.proxy.embedded import ServerSettings, serve
-from tests.unit.proxy.running import (
-    PATIENCE_S,
-    Api,
-    Running,
-    api_of,
-    calling,
-    command,
-    eventually,
-    listening,
-    running,
-)
+from tests.tcp import listening
+from tests.unit.proxy.running import PATIENCE_S, Api, Running, api_of, calling, command, eventually, running
 
 TOKEN = "pass:word"  # as passwords are
 
