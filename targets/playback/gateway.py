@@ -46,7 +46,7 @@ from targets.playback.gateway_traffic import Traffic
 from targets.playback.passport import HEADER, Passport, client_address
 from targets.playback.rate_limit import RateLimiter
 from targets.playback.service import Context, application
-from targets.playback.transport import FAILURES
+from targets.playback.transport import FAILURES, json_of
 
 PASSED_ON = ("Content-Type", "Idempotency-Key", "If-None-Match")
 PASSED_BACK = ("ETag", "Retry-After", "Cache-Control")
@@ -113,9 +113,8 @@ class AskService:
         target = exchange.path + (f"?{exchange.query}" if exchange.query else "")
 
         async def ask(address: str) -> Reply:
-            return await self._http.request(
-                exchange.method, f"http://{address}{target}", data=body or None, headers=headers
-            )
+            url = f"http://{address}{target}"
+            return self._checked(await self._http.request(exchange.method, url, data=body or None, headers=headers))
 
         twice = route.repeatable or exchange.method in {"GET", "HEAD"} or "Idempotency-Key" in exchange.headers
         attempts = None if twice else 1
@@ -132,6 +131,15 @@ class AskService:
             if not twice or not self._context.isolation.enabled:
                 raise
         return await self._pool(route.service, others).call(ask, attempts=1)
+
+    def _checked(self, reply: Reply) -> Reply:
+        """Return an answer that clients can read: empty, or JSON. Raises CallFailed for any other.
+
+        A server that talks nonsense would not be found out otherwise: status 200 opens no breaker.
+        """
+        if reply.body and self._context.isolation.enabled:
+            json_of(reply)
+        return reply
 
     def _command(self, route: Route) -> Command[[Exchange, Route, bytes], Reply]:
         command = self._commands.get(route.path)

@@ -230,6 +230,25 @@ async def test_what_must_not_be_made_twice_is_made_once_unless_it_has_a_key():
         assert sum(len(one.asked) for one in services) == 3
 
 
+@pytest.mark.parametrize(("disabled", "garbled"), [((), 0), (("isolation",), 3)])
+async def test_an_answer_that_is_no_json_is_a_failure_and_the_other_server_is_asked(disabled, garbled):
+    async with Edge(disabled=disabled) as target:
+        broken = web.Application()
+
+        async def nonsense(_):
+            return web.Response(body=b'{"session": "9f', content_type="application/json")
+
+        broken.router.add_post("/play", nonsense)
+        await target.build(await target.serve(broken), Service("sound"))
+        token = SeedData.token(target.data.subscribers[0], KEY)
+        bodies = []
+        for _ in range(6):
+            headers = {"Authorization": f"Bearer {token}"}
+            async with target.http.post(f"http://{target.gateway}/play", headers=headers) as response:
+                bodies.append(await response.read())
+        assert sum(body == b'{"by": "sound"}' for body in bodies) == 6 - garbled
+
+
 async def test_a_static_answer_stands_in_for_a_service_that_is_away():
     async with Edge() as target:
         await target.build(dead_address())
