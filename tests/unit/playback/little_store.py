@@ -1,0 +1,84 @@
+"""A store of accounts with a single node, whose troubles a test decides."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from enum import StrEnum, auto
+from pathlib import Path
+
+from aiohttp import web
+
+from targets.playback.ledger import Ledger
+from targets.playback.ledger_routes import add_routes
+from targets.playback.service import json_response, unavailable
+
+
+class Trouble(StrEnum):
+    NONE = auto()
+    FAILS = auto()
+    """500, and nothing was done."""
+    BUSY = auto()
+    """503 with Retry-After, and nothing was done."""
+    HANGS = auto()
+    """No answer, and nothing was done."""
+    LOSES_ANSWERS = auto()
+    """What was asked is done; then the connection breaks."""
+    ANSWERS_LATE = auto()
+    """What was asked is done; the answer comes when nobody waits any more."""
+
+
+class LittleStore:
+    """``app`` serves the ledger; with ``has`` something happens to requests, or to the next ``times`` of a path."""
+
+    def __init__(self, path: Path = Path(":memory:")) -> None:
+        self.ledger = Ledger(path)
+        self.requests: Counter[str] = Counter()
+        self._trouble = Trouble.NONE
+        self._times: float = 0
+        self._path = ""
+        self._over = asyncio.Event()
+        self.app = web.Application(middlewares=[self._troubled])
+        self.app.router.add_post("/commands", self._command)
+        add_routes(self.app, self.ledger)
+        self.app.on_shutdown.append(self._release)
+        self.app.on_cleanup.append(self._close)
+
+    def has(self, trouble: Trouble, *, times: float = float("inf"), path: str = "/") -> None:
+        """Let a trouble begin, for paths that begin with ``path``."""
+        self._trouble, self._times, self._path = trouble, times, path
+
+    async def _command(self, request: web.Request) -> web.Response:
+        return json_response(self.ledger.apply(self.ledger.applied + 1, await request.json()))
+
+    @web.middleware
+    async def _troubled(self, request: web.Request, handler) -> web.StreamResponse:
+        self.requests[f"{request.method} {request.path}"] += 1
+        trouble = Trouble.NONE
+        if self._times > 0 and request.path.startswith(self._path):
+            trouble = self._trouble
+            self._times -= 1
+        match trouble:
+            case Trouble.FAILS:
+                return json_response({"error": "failed"}, status=500)
+            case Trouble.BUSY:
+                return unavailable("busy")
+            case Trouble.HANGS:
+                await self._over.wait()
+                return unavailable("it is over")
+            case Trouble.LOSES_ANSWERS:
+                await handler(request)
+                request.transport.close()
+                return web.Response()
+            case Trouble.ANSWERS_LATE:
+                answer = await handler(request)
+                await self._over.wait()
+                return answer
+            case _:
+                return await handler(request)
+
+    async def _release(self, _: web.Application) -> None:
+        self._over.set()
+
+    async def _close(self, _: web.Application) -> None:
+        self.ledger.close()
