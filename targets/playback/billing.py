@@ -27,7 +27,7 @@ from targets.playback.transport import FAILURES
 from targets.playback.validation import Plan
 
 PRICES_CENTS: Mapping[Plan, int] = {Plan.BASIC: 799, Plan.STANDARD: 1549, Plan.PREMIUM: 2299}
-"""What a plan costs for a period."""
+"""What a plan costs for a period. What counts is the plan at the moment when the account is charged."""
 
 PERIOD_S = 30.0
 RATE_PER_S = 20.0
@@ -44,7 +44,10 @@ _PAUSE_MAX_S = 5.0
 
 
 def period_at(now_s: float, period_s: float) -> int:
-    """Return the number of the period of a moment; all processes of a machine agree, for they share its clock."""
+    """Return the number of the period of a moment.
+
+    All processes of a machine agree on it, for they share its monotonic clock; so a run must not outlive its uptime.
+    """
     return int(now_s // period_s)
 
 

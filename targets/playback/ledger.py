@@ -52,6 +52,8 @@ _NOT_BEGUN = -1
 
 _ACCOUNT = "id, email, password_hash, plan, country, signed_up_at_s, cancelled_at_s"
 
+_INVOICE = "account, period, amount_cents, at_s, charged_by"
+
 _DUE = "next_period <= ? AND (last_period IS NULL OR next_period <= last_period)"
 
 
@@ -121,13 +123,13 @@ class Ledger:
             return None
         return Subscriber(id=found.id, plan=found.plan, country=found.country)
 
-    def invoices(self, account: str) -> list[Invoice]:
-        """Return the invoices of an account in the order of their periods."""
+    def invoices(self, account: str, *, latest: int | None = None) -> list[Invoice]:
+        """Return the invoices of an account in the order of their periods: all, or the ``latest`` so many."""
         rows = self._db.execute(
-            "SELECT account, period, amount_cents, at_s, charged_by FROM invoices WHERE account = ? ORDER BY period",
-            (account,),
-        )
-        return [_invoice(row) for row in rows]
+            f"SELECT {_INVOICE} FROM invoices WHERE account = ? ORDER BY period DESC LIMIT ?",  # noqa: S608 - a constant
+            (account, -1 if latest is None else latest),
+        ).fetchall()
+        return [_invoice(row) for row in reversed(rows)]
 
     def due(self, period: int, limit: int) -> list[Due]:
         """Return at most ``limit`` accounts that lack an invoice for ``period`` or an earlier one, the oldest first.
@@ -276,7 +278,7 @@ class Ledger:
             charged_by=command.charged_by,
         )
         self._db.execute(
-            "INSERT INTO invoices (account, period, amount_cents, at_s, charged_by) VALUES (?, ?, ?, ?, ?)",
+            f"INSERT INTO invoices ({_INVOICE}) VALUES (?, ?, ?, ?, ?)",  # noqa: S608 - a constant
             (invoice.account, invoice.period, invoice.amount_cents, invoice.at_s, invoice.charged_by),
         )
         if following in (_NOT_BEGUN, command.period):
@@ -323,7 +325,7 @@ class Ledger:
 
     def _invoice(self, account: str, period: int) -> Invoice | None:
         row = self._db.execute(
-            "SELECT account, period, amount_cents, at_s, charged_by FROM invoices WHERE account = ? AND period = ?",
+            f"SELECT {_INVOICE} FROM invoices WHERE account = ? AND period = ?",  # noqa: S608 - a constant
             (account, period),
         ).fetchone()
         return None if row is None else _invoice(row)

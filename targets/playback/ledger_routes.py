@@ -22,6 +22,10 @@ DUE_MAX = 500
 """The most accounts that one answer names as due."""
 
 
+INVOICES_MAX = 100
+"""The latest so many invoices of an account are shown."""
+
+
 def add_routes(app: web.Application, ledger: Ledger) -> None:
     """Add the ledger's reads to a store's application."""
 
@@ -40,7 +44,9 @@ def add_routes(app: web.Application, ledger: Ledger) -> None:
         found = _asked(request)
         if found is None:
             return _unknown()
-        return json_response({"invoices": [invoice.to_json() for invoice in ledger.invoices(found.id)]})
+        return json_response(
+            {"invoices": [invoice.to_json() for invoice in ledger.invoices(found.id, latest=INVOICES_MAX)]}
+        )
 
     async def due(request: web.Request) -> web.Response:
         try:

@@ -5,11 +5,11 @@
     GET  /account          behind the passport                      -> 200 the account
     POST /account/plan     {"plan"}, behind the passport            -> 200 the account, "token", "expires_in_s"
     POST /account/cancel   behind the passport                      -> 200 the account
-    GET  /account/invoices behind the passport                      -> 200 {"invoices": [...]}
+    GET  /account/invoices behind the passport                      -> 200 {"invoices": [...]}, the latest 100
     GET  /billing          what this instance's billing worker does
 
 400 says what is wrong with a request, 401 that e-mail address or password are wrong (and not which), 403 that the
-account was cancelled, 404 that there is none, 409 that an address is taken.
+account was cancelled, 404 that there is none, 409 that an address is taken. (Only a sign-up tells that much.)
 
 503 with Retry-After means: not now. It comes within about a second when the store is away, and at once when too many
 log-ins wait for their password to be checked. What was asked for may have been done all the same, if only the answer
@@ -28,7 +28,7 @@ from hashlib import sha256
 
 from aiohttp import web
 
-from chaos.resilience import Refusal
+from chaos.resilience import IsolationError
 from targets.playback import tokens
 from targets.playback.accounts_client import AccountRecord, AccountsClient
 from targets.playback.billing import Billing
@@ -103,17 +103,17 @@ class SignupApi:
                 raise CallFailed(f"the ledger refused a sign-up: {why}")
         if result.get("account") != account:
             # The key was used before, and this is what it was used for. Its owner knows the password.
-            return await self._checked(form.email, form.password, status=201)
+            found = _there(await self._accounts.by_email(form.email))
+            return await self._checked(found, form.password, status=201)
         record = AccountRecord(id=account, email=form.email, plan=form.plan, country=form.country, cancelled=False)
         return self._let_in(record, status=201)
 
     async def _log_in(self, request: web.Request) -> web.Response:
         given = Credentials.from_body(await request.read())
-        return await self._checked(given.email, given.password, status=200)
+        return await self._checked(await self._accounts.by_email(given.email), given.password, status=200)
 
-    async def _checked(self, email: str, password: str, *, status: int) -> web.Response:
-        """Let in whoever knows the password of an account."""
-        found = await self._accounts.by_email(email)
+    async def _checked(self, found: AccountRecord | None, password: str, *, status: int) -> web.Response:
+        """Let in whoever knows the password of an account; that there is none takes as long to find out."""
         right = await self._passwords.verify(None if found is None else found.password_hash, password)
         if found is None or not right:
             return _error(401, _WRONG)
@@ -152,9 +152,10 @@ class SignupApi:
                 "at_s": self._loop.time(),
             }
         )
+        if "refused" in result:
+            return _refusal(result)
         # A key that was used before has its first result; what counts for the token is the plan of now.
-        found = await self._accounts.account(account) if "refused" not in result else None
-        return _refusal(result) if found is None else self._let_in(found, status=200)
+        return self._let_in(_there(await self._accounts.account(account)), status=200)
 
     async def _cancel(self, request: web.Request) -> web.Response:
         account = _caller(request)
@@ -168,8 +169,9 @@ class SignupApi:
                 "period": self._billing.period,
             }
         )
-        found = await self._accounts.account(account) if "refused" not in result else None
-        return _refusal(result) if found is None else json_response(found.to_json())
+        if "refused" in result:
+            return _refusal(result)
+        return json_response(_there(await self._accounts.account(account)).to_json())
 
     async def _invoices(self, request: web.Request) -> web.Response:
         invoices = await self._accounts.invoices(_caller(request))
@@ -199,7 +201,7 @@ def _politely(handler: Handler) -> Handler:
             return _error(400, str(error))
         except FAILURES as failure:
             LOG.debug("%s %s: %r", request.method, request.path, failure)
-            busy = isinstance(failure, Refusal) and failure.command == "passwords"
+            busy = isinstance(failure, IsolationError) and failure.command == "passwords"
             return unavailable(_BUSY if busy else _AWAY)
 
     return answer
@@ -210,10 +212,20 @@ def _caller(request: web.Request) -> str:
     return Passport.from_header(request.headers.get(HEADER)).subscriber.id
 
 
+def _there(account: AccountRecord | None) -> AccountRecord:
+    """Return an account that must be there, for a command has just found it.
+
+    Raises CallFailed when the replica that was asked does not know of it yet.
+    """
+    if account is None:
+        raise CallFailed("the store does not know an account that it has: the replica asked is behind")
+    return account
+
+
 def _refusal(result: Mapping[str, object]) -> web.Response:
-    """Return the answer to a command that the ledger refused, or whose account is gone."""
+    """Return the answer to a command that the ledger refused."""
     match result.get("refused"):
-        case None | "unknown account":
+        case "unknown account":
             return _no_account()
         case "cancelled":
             return _error(403, "this account was cancelled")

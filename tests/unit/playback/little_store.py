@@ -29,10 +29,13 @@ class Trouble(StrEnum):
 
 
 class LittleStore:
-    """``app`` serves the ledger; with ``has`` something happens to requests, or to the next ``times`` of a path."""
+    """``app`` serves the ledger; with ``has`` something happens to requests, or to the next ``times`` of a path.
+
+    ``commands`` may be the ledger of another store: this one's own ledger, which it reads, is then behind.
+    """
 
     def __init__(self, path: Path = Path(":memory:")) -> None:
-        self.ledger = Ledger(path)
+        self.ledger = self.commands = Ledger(path)
         self.requests: Counter[str] = Counter()
         self._trouble = Trouble.NONE
         self._times: float = 0
@@ -49,7 +52,8 @@ class LittleStore:
         self._trouble, self._times, self._path = trouble, times, path
 
     async def _command(self, request: web.Request) -> web.Response:
-        return json_response(self.ledger.apply(self.ledger.applied + 1, await request.json()))
+        command = await request.json()
+        return json_response(self.commands.apply(self.commands.applied + 1, command))
 
     @web.middleware
     async def _troubled(self, request: web.Request, handler) -> web.StreamResponse:

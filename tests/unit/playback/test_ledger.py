@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from targets.playback.ledger import Ledger
 from targets.playback.validation import Plan, Subscriber
 
 MEMORY = Path(":memory:")
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def sign_up(account="a", *, own_id=None, email=None, plan="basic", **more):
@@ -242,6 +246,58 @@ def test_everything_that_was_missed_is_due_the_oldest_first(driven):
     assert due(9) == [("b", 5), ("a", 6)]
     assert driven.ledger.totals()["missing"] == 0
     assert driven(charge("a", 2))["refused"] == "the period is before the account's first"
+
+
+def test_the_latest_invoices_are_shown_in_order(driven):
+    driven(sign_up("a", period=1))
+    for period in range(1, 6):
+        driven(charge("a", period))
+
+    assert driven.periods() == [1, 2, 3, 4, 5]
+    assert [invoice.period for invoice in driven.ledger.invoices("a", latest=2)] == [4, 5]
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from targets.playback.ledger import Ledger
+from tests.unit.playback.test_ledger import long_log
+ledger = Ledger(Path(sys.argv[1]))
+for index, command in enumerate(long_log(), start=1):
+    if index > ledger.applied:
+        ledger.apply(index, command)
+        print(index, flush=True)
+"""
+
+
+def long_log():
+    for number in range(40):
+        yield sign_up(f"account-{number}", period=number)
+        for period in range(number, number + 20):
+            yield charge(f"account-{number}", period)
+
+
+def test_a_ledger_that_is_killed_again_and_again_ends_with_the_rows_of_one_that_never_was(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    told = 0
+    for lives in (3, 60, 150):
+        with subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(path)], stdout=subprocess.PIPE, text=True, cwd=ROOT
+        ) as process:
+            for line, _ in zip(process.stdout, range(lives), strict=False):
+                told = int(line)
+            process.kill()
+        reopened = Ledger(path)
+        assert reopened.applied >= told
+        assert reopened.totals()["applied"] == reopened._db.execute("SELECT COUNT(*) FROM results").fetchone()[0]
+        reopened.close()
+
+    survivor, never = Ledger(path), Ledger(MEMORY)
+    for index, command in enumerate(itertools.islice(long_log(), survivor.applied + 5), start=1):
+        assert survivor.apply(index, command) == never.apply(index, command)
+    assert rows(survivor) == rows(never)
+    survivor.close()
+    never.close()
 
 
 def test_who_is_due_is_found_by_an_index(driven):

@@ -137,6 +137,50 @@ async def test_a_repeated_sign_up_with_its_key_is_the_same_account_for_who_knows
         assert target.accounts == 2
 
 
+async def test_of_sign_ups_with_one_address_at_the_same_moment_one_succeeds():
+    async with Backend() as target:
+        await target.build(instances=2)
+
+        answers = await asyncio.gather(*(target.sign_up() for _ in range(6)))
+
+        assert sorted(status for status, _ in answers) == [201, 409, 409, 409, 409, 409]
+        assert target.accounts == 1
+
+
+async def test_equal_sign_ups_with_one_key_at_the_same_moment_are_one():
+    async with Backend() as target:
+        await target.build()
+
+        answers = await asyncio.gather(*(target.sign_up(key="key-1") for _ in range(6)))
+
+        assert {status for status, _ in answers} == {201}
+        assert len({answer["account"] for _, answer in answers}) == 1
+        assert target.accounts == 1
+
+
+async def test_a_replica_that_is_behind_makes_no_wrong_password_of_a_right_one():
+    async with Backend() as target:
+        await target.build()
+        await target.sign_up(key="key-1")
+        behind = LittleStore()
+        behind.commands = target.store.ledger
+        target.store_address = await target.serve(behind.app)
+        target.api = await target.start_api(2)
+
+        status, answer = await target.sign_up(key="key-1")
+
+        assert (status, answer.keys()) == (503, {"error"})
+
+
+async def test_with_isolation_off_people_still_sign_up_and_a_dead_store_is_still_a_polite_answer():
+    async with Backend(disabled=["isolation"]) as target:
+        await target.build()
+
+        assert (await target.sign_up())[0] == 201
+        await target.stop(target.store_address)
+        assert (await target.log_in())[0] == 503
+
+
 @pytest.mark.parametrize("trouble", [Trouble.LOSES_ANSWERS, Trouble.ANSWERS_LATE])
 async def test_a_sign_up_whose_answer_was_lost_is_found_by_its_key(trouble):
     async with Backend() as target:
