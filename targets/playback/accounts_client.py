@@ -4,8 +4,11 @@ Every command carries an id of its own, under which the store's ledger keeps its
 was lost may be sent again, to the same replica or another one, and that is done here within the time of the call:
 whoever calls gets the result of one and the same effect.
 
-Billing has a Command of its own, with few permits and a low priority, so that it neither takes the permits of sign-ups
-nor is served before them.
+Every replica of the store answers reads, and one may be behind. So each read names the newest place in the log that
+this client has heard of: a replica that has not come that far refuses, and another one is asked. What a command of
+this client has written, its next read finds.
+
+Billing has a Command of its own, with few permits, so that it does not take those of sign-ups.
 """
 
 from __future__ import annotations
@@ -28,6 +31,10 @@ _READ_SETTINGS = CommandSettings(
     timeout_s=0.8, max_concurrent=64, retry=RetrySettings(attempts=2), breaker=BreakerSettings(open_s=1.0)
 )
 _BILLING_SETTINGS = CommandSettings(timeout_s=1.1, max_concurrent=2, breaker=BreakerSettings(open_s=1.0))
+
+
+APPLIED_AT_LEAST = "X-Applied-At-Least"
+"""Header of a read: the index in the store's log that must have been applied by who answers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +78,7 @@ class AccountsClient:
 
     def __init__(self, context: Context) -> None:
         self._http = context.http
+        self._newest = 0
         self._store = context.replicas("store", _REPLICA_SETTINGS)
         self._send = context.isolation.command("accounts.command", self._post, settings=_COMMAND_SETTINGS)
         self._read = context.isolation.command("accounts.read", self._get, settings=_READ_SETTINGS)
@@ -79,7 +87,7 @@ class AccountsClient:
 
     async def send(self, command: Mapping[str, object]) -> Mapping[str, object]:
         """Return the result of a command: its effect's, or ``{"refused": why}``."""
-        return _result(await self._send(command))
+        return self._result(await self._send(command))
 
     async def by_email(self, email: str) -> AccountRecord | None:
         """Return the account with an e-mail address and its password's hash, or None."""
@@ -104,7 +112,7 @@ class AccountsClient:
 
     async def charge(self, command: Mapping[str, object]) -> Mapping[str, object]:
         """Return the result of a billing worker's command."""
-        return _result(await self._charge(command))
+        return self._result(await self._charge(command))
 
     async def due(self, period: int, limit: int) -> tuple[list[DueCharge], int]:
         """Return charges that are to be made up to a period, and how many accounts are due altogether."""
@@ -132,21 +140,24 @@ class AccountsClient:
             raise CallFailed(f"the store took no {command.get('kind')} command: status {rejected.status}") from rejected
 
     async def _get(self, path: str, params: Mapping[str, str]) -> Reply:
-        return await self._store.call(lambda address: self._http.get(f"http://{address}{path}", params=params))
+        headers = {APPLIED_AT_LEAST: str(self._newest)}
+        return await self._store.call(
+            lambda address: self._http.get(f"http://{address}{path}", params=params, headers=headers)
+        )
+
+    def _result(self, reply: Reply) -> Mapping[str, object]:
+        match json_of(reply):
+            case {"index": int(index), **rest}:
+                self._newest = max(self._newest, index)
+                return {"index": index, **{str(key): value for key, value in rest.items()}}
+            case _:
+                raise CallFailed("the store's answer is no result of a command")
 
 
 def _must_be_missing(rejected: Rejected) -> None:
     """Accept a 404. Raises CallFailed for anything else that the store rejected."""
     if rejected.status != 404:
         raise CallFailed(str(rejected)) from rejected
-
-
-def _result(reply: Reply) -> Mapping[str, object]:
-    match json_of(reply):
-        case {"index": int(index), **rest}:
-            return {"index": index, **{str(key): value for key, value in rest.items()}}
-        case _:
-            raise CallFailed("the store's answer is no result of a command")
 
 
 def _account(data: object) -> AccountRecord:

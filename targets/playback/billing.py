@@ -128,7 +128,6 @@ class Biller:
         self._charge_at_s = float("-inf")
         self._paused_until_s = float("-inf")
         self._pause_s = _PAUSE_S
-        self._last_index = 0
 
     def next(self, now_s: float) -> ToDo:
         """Return what is to be done now."""
@@ -159,16 +158,13 @@ class Biller:
         self._due.extend(self._rng.sample(due, len(due)))
         self._ask_at_s = now_s + self._ask_every_s if len(due) < BATCH_MAX else now_s
 
-    def answered(self, result: Mapping[str, object]) -> None:
-        """Take in the ledger's result of a charge."""
+    def answered(self, charge: Charge, result: Mapping[str, object]) -> None:
+        """Take in the ledger's result of a charge: the invoice that there is now, whoever made it."""
         self._pause_s = _PAUSE_S
         self.counts.backlog = max(0, self.counts.backlog - 1)
-        index = result.get("index")
         if "refused" in result:
             self.counts.refused += 1
-        elif result.get("charged_by") == self._name and isinstance(index, int) and index > self._last_index:
-            # The first result of a charge has the index of its entry: one that came before was counted then.
-            self._last_index = index
+        elif (result.get("charged_by"), result.get("at_s")) == (charge.charged_by, charge.at_s):
             self.counts.charged += 1
         else:
             self.counts.already += 1
@@ -217,7 +213,7 @@ class Billing:
         }
 
     async def _work(self) -> bool:
-        """Do what can be done now; return whether the store answered."""
+        """Do what can be done now; return whether the store answered. It is served after people who wait."""
         set_priority(Priority.LOW)
         try:
             while True:
@@ -226,7 +222,7 @@ class Billing:
                         due, backlog = await self._accounts.due(period, limit)
                         self._biller.told_due(self._loop.time(), due, backlog)
                     case Charge() as charge:
-                        self._biller.answered(await self._accounts.charge(charge.to_command()))
+                        self._biller.answered(charge, await self._accounts.charge(charge.to_command()))
                     case Wait():
                         return True
         except FAILURES:

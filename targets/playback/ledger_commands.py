@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-ID_LENGTH_MAX = 200
+ID_LENGTH_MAX = 128
 ACCOUNT_LENGTH_MAX = 64
 EMAIL_LENGTH_MAX = 254
 """The longest address that mail can be sent to (RFC 5321, 4.5.3.1.3, with its erratum 1690)."""

@@ -11,8 +11,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from aiohttp import web
 
+from chaos.resilience.web import Handler
 from targets.playback.ledger import Ledger
 from targets.playback.ledger_commands import EMAIL_LENGTH_MAX, PERIOD_MAX
 from targets.playback.ledger_tables import Account
@@ -26,8 +29,12 @@ INVOICES_MAX = 100
 """The latest so many invoices of an account are shown."""
 
 
-def add_routes(app: web.Application, ledger: Ledger) -> None:
-    """Add the ledger's reads to a store's application."""
+def add_routes(app: web.Application, ledger: Ledger, *, around: Callable[[Handler], Handler] | None = None) -> None:
+    """Add the ledger's reads to a store's application.
+
+    ``around`` is put around each of them: for a store of several replicas, what makes a read wait until the replica has
+    come as far in the log as its caller asks.
+    """
 
     async def by_email(request: web.Request) -> web.Response:
         email = request.query.get("email", "")
@@ -64,11 +71,14 @@ def add_routes(app: web.Application, ledger: Ledger) -> None:
         account = request.match_info["id"]
         return ledger.account(account) if account.isprintable() else None
 
-    app.router.add_get("/accounts/by-email", by_email)
-    app.router.add_get("/accounts/{id}", account)
-    app.router.add_get("/accounts/{id}/invoices", invoices)
-    app.router.add_get("/billing/due", due)
-    app.router.add_get("/billing/totals", totals)
+    for path, handler in (
+        ("/accounts/by-email", by_email),
+        ("/accounts/{id}", account),
+        ("/accounts/{id}/invoices", invoices),
+        ("/billing/due", due),
+        ("/billing/totals", totals),
+    ):
+        app.router.add_get(path, handler if around is None else around(handler))
 
 
 def _whole(request: web.Request, name: str, minimum: int, maximum: int) -> int:

@@ -129,7 +129,7 @@ class SignupApi:
             await self._accounts.send(
                 {
                     "kind": "rehash",
-                    "id": f"rehash/{account.id}/{sha256(account.password_hash.encode()).hexdigest()}",
+                    "id": f"rehash/{sha256(account.password_hash.encode()).hexdigest()}",
                     "account": account.id,
                     "old_hash": account.password_hash,
                     "password_hash": await self._passwords.hash(password),

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from aiohttp import web
 
+from chaos.resilience.shedding import PRIORITY_HEADER, Priority
+from chaos.resilience.web import Handler
+from targets.playback.accounts_client import APPLIED_AT_LEAST
 from targets.playback.ledger import Ledger
 from targets.playback.ledger_routes import add_routes
 from targets.playback.service import json_response, unavailable
@@ -37,13 +40,14 @@ class LittleStore:
     def __init__(self, path: Path = Path(":memory:")) -> None:
         self.ledger = self.commands = Ledger(path)
         self.requests: Counter[str] = Counter()
+        self.priorities: dict[str, Priority] = {}
         self._trouble = Trouble.NONE
         self._times: float = 0
         self._path = ""
         self._over = asyncio.Event()
         self.app = web.Application(middlewares=[self._troubled])
         self.app.router.add_post("/commands", self._command)
-        add_routes(self.app, self.ledger)
+        add_routes(self.app, self.ledger, around=self._caught_up)
         self.app.on_shutdown.append(self._release)
         self.app.on_cleanup.append(self._close)
 
@@ -52,12 +56,24 @@ class LittleStore:
         self._trouble, self._times, self._path = trouble, times, path
 
     async def _command(self, request: web.Request) -> web.Response:
-        command = await request.json()
-        return json_response(self.commands.apply(self.commands.applied + 1, command))
+        index = self.commands.applied + 1
+        result = self.commands.apply(index, await request.json())
+        return json_response({**result, "index": index})
+
+    def _caught_up(self, handler: Handler) -> Handler:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            if self.ledger.applied < int(request.headers.get(APPLIED_AT_LEAST, 0)):
+                return unavailable("this replica is behind")
+            return await handler(request)
+
+        return handle
 
     @web.middleware
     async def _troubled(self, request: web.Request, handler) -> web.StreamResponse:
         self.requests[f"{request.method} {request.path}"] += 1
+        if request.path == "/commands":
+            kind = (await request.json())["kind"]
+            self.priorities[kind] = Priority.from_header(request.headers.get(PRIORITY_HEADER))
         trouble = Trouble.NONE
         if self._times > 0 and request.path.startswith(self._path):
             trouble = self._trouble

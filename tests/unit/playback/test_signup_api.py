@@ -7,7 +7,8 @@ from urllib.parse import quote
 
 import pytest
 
-from targets.playback import passwords, signup_api, tokens
+from chaos.resilience.shedding import Priority
+from targets.playback import billing, passwords, signup_api, tokens
 from targets.playback.billing import PRICES_CENTS
 from targets.playback.passport import HEADER
 from targets.playback.passwords import HashSettings
@@ -25,24 +26,25 @@ NEVER_S = 1_000_000.0
 def _hashes_are_cheap(monkeypatch):
     monkeypatch.setattr(signup_api, "HashSettings", lambda: HashSettings(memory_kib=64, passes=1))
     monkeypatch.setattr(passwords, "INTERVAL_S", 0.002)
+    monkeypatch.setattr(billing, "ASK_EVERY_S", 0.1)
 
 
 class Backend(LittleTarget):
     """A store, and the Signup API in front of it. Billing is off the way: a period never ends."""
 
-    async def build(self, *, instances=1, stores=1, **settings):
+    async def build(self, *, instances=1, **settings):
         self.store = LittleStore()
         self.store_address = await self.serve(self.store.app)
-        self.apis = [await self.start_api(index, stores=stores, **settings) for index in range(1, instances + 1)]
+        self.apis = [await self.start_api(index, **settings) for index in range(1, instances + 1)]
         self.api = self.apis[0]
 
-    async def start_api(self, index=1, *, stores=1, **given):
+    async def start_api(self, index=1, *, stores=(), **given):
         told = {"billing_period_s": NEVER_S, "billing_rate_per_s": 1000, **given}
         context = Context(
             config(
                 "signup_api",
                 index=index,
-                calls={"store": [self.store_address] * stores},
+                calls={"store": stores or [self.store_address]},
                 settings=told,
                 disabled=self.disabled,
             )
@@ -158,17 +160,21 @@ async def test_equal_sign_ups_with_one_key_at_the_same_moment_are_one():
         assert target.accounts == 1
 
 
-async def test_a_replica_that_is_behind_makes_no_wrong_password_of_a_right_one():
+async def test_a_replica_that_is_behind_is_not_believed_and_another_one_is_asked():
     async with Backend() as target:
         await target.build()
-        await target.sign_up(key="key-1")
         behind = LittleStore()
         behind.commands = target.store.ledger
-        target.store_address = await target.serve(behind.app)
-        target.api = await target.start_api(2)
+        addresses = [await target.serve(behind.app), target.store_address]
+        target.api = await target.start_api(2, stores=addresses)
+        await target.sign_up(key="key-1")
 
-        status, answer = await target.sign_up(key="key-1")
+        for _ in range(20):
+            assert (await target.log_in())[0] == 200
+        assert behind.requests["GET /accounts/by-email"] >= 1
 
+        await target.stop(target.store_address)
+        status, answer = await target.log_in()
         assert (status, answer.keys()) == (503, {"error"})
 
 
@@ -463,6 +469,18 @@ async def test_through_every_trouble_each_account_is_charged_once_for_each_perio
         totals = ledger.totals()
         assert totals["missing"] == 0
         assert totals["charged_cents"] == totals["invoices"] * PRICES_CENTS[Plan.STANDARD]
+
+
+async def test_the_store_serves_billing_after_people_who_wait():
+    async with Backend() as target:
+        await target.build()
+        await target.sign_up()
+
+        async def both_came():
+            return len(target.store.priorities) == 2
+
+        await until(both_came)
+        assert target.store.priorities == {"sign_up": Priority.NORMAL, "charge": Priority.LOW}
 
 
 async def test_billing_is_bounded_in_rate():
