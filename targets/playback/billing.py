@@ -167,7 +167,10 @@ class Biller:
         elif (result.get("charged_by"), result.get("at_s")) == (charge.charged_by, charge.at_s):
             self.counts.charged += 1
         else:
+            # Somebody else is at the same list. A new one leaves out what they have done since.
             self.counts.already += 1
+            self._due.clear()
+            self._ask_at_s = float("-inf")
 
     def failed(self, now_s: float) -> None:
         """Take in that the store did not answer: leave it alone for a while, and then ask anew who is due."""

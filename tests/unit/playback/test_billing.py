@@ -124,6 +124,17 @@ def test_it_counts_what_is_its_own_what_was_there_already_and_what_was_refused()
     assert (counts.charged, counts.already, counts.refused, counts.failed) == (1, 2, 1, 0)
 
 
+def test_who_finds_that_another_worker_is_at_the_same_list_asks_for_a_new_one():
+    one = biller(rate_per_s=1e6)
+    one.told_due(0.0, due(9), 9)
+    first, second = one.next(0.5), one.next(0.5)
+
+    one.answered(first, result(first))
+    assert isinstance(one.next(0.5), Charge)
+    one.answered(second, result(second, charged_by="two"))
+    assert isinstance(one.next(0.5), Ask)
+
+
 @pytest.mark.parametrize("wrong", [0, -1, float("nan"), float("inf")])
 def test_a_setting_that_cannot_be_is_refused(wrong):
     with pytest.raises(ValueError, match=r"settings\.billing_period_s is"):
