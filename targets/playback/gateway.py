@@ -1,6 +1,8 @@
 """The API gateway: every request goes through a chain of filters, the middle one of which asks the service behind it.
 
-    POST /play   Authorization: Bearer <token>   -> play_api
+    POST /play                      Authorization: Bearer <token>   -> play_api
+    POST /login, /signup                                            -> signup_api
+    GET, POST /account, /account/*  Authorization: Bearer <token>   -> signup_api
 
 The chain (`gateway_filters`) refuses what is too large (413, 414, 431), has no route (404, 405), comes too often (429)
 or without a valid token (401); then the routing table (`gateway_routes`) says which service answers, and whether a
@@ -28,6 +30,7 @@ from chaos.resilience import (
 )
 from chaos.resilience.shedding import Priority
 from chaos.resilience.web import Rejected, Reply
+from targets.playback import tokens
 from targets.playback.admin import AdminGate
 from targets.playback.gateway_admin import Admin, Routes
 from targets.playback.gateway_filters import Answer, Exchange, FilterChain, Stage
@@ -55,7 +58,12 @@ POOLS_MAX = 32
 
 DEFAULT_ROUTES: tuple[Mapping[str, object], ...] = (
     {"path": "/play", "methods": ["POST"], "service": "play_api", "priority": "critical", "repeatable": True},
+    {"path": "/login", "methods": ["POST"], "service": "signup_api", "open": True, "repeatable": True},
+    {"path": "/signup", "methods": ["POST"], "service": "signup_api", "open": True},
+    {"path": "/account", "methods": ["GET"], "service": "signup_api"},
+    {"path": "/account/*", "methods": ["GET", "POST"], "service": "signup_api"},
 )
+"""The table a gateway begins with: of these, the routes to services that it calls."""
 
 _ROUTE_SETTINGS = CommandSettings(
     timeout_s=1.4,
@@ -180,7 +188,7 @@ class Gateway:
         self.chain.add(
             Sizes(),
             FindRoute(lambda: self.routes.table),
-            Authentication(context.text("signing_key")),
+            Authentication(tokens.Keyring.from_settings(context.config.settings)),
             service,
             StaticAnswer(),
             CountTraffic(self.traffic),

@@ -108,15 +108,15 @@ class Authentication:
 
     name, stage, order = "authentication", Stage.PRE, 40
 
-    def __init__(self, signing_key: str) -> None:
-        self._signing_key = signing_key
+    def __init__(self, keys: tokens.Keyring) -> None:
+        self._keys = keys
 
     async def apply(self, exchange: Exchange) -> None:
         """Set ``exchange.subscriber``, or refuse."""
         if exchange.route is not None and exchange.route.open:
             return
         try:
-            exchange.subscriber = tokens.verify(_token(exchange), self._signing_key)
+            exchange.subscriber = tokens.verify(_token(exchange), self._keys, now_s=exchange.begun_s)
         except tokens.InvalidToken as error:
             exchange.answer = refusal(401, f"not a valid token: {error}", WWW_Authenticate="Bearer")
 

@@ -12,6 +12,7 @@ from targets.playback.gateway_rules import HEADERS_MAX, PATH_MAX
 from targets.playback.main import SERVICES
 from targets.playback.seed_data import SeedData
 from targets.playback.service import Context
+from targets.playback.tokens import Keyring, issue
 from tests.unit.playback.little_target import SETTINGS, LittleTarget, config, dead_address
 
 KEY = str(SETTINGS["signing_key"])
@@ -156,6 +157,28 @@ async def test_an_address_that_asks_too_often_is_refused_before_its_token_is_loo
         await target.build(Service(), address_rate_per_s=0.01, address_burst=2)
         assert [(await target.ask(Authorization="Bearer forged"))[0] for _ in range(3)] == [401, 401, 429]
         assert (await target.ask(number=1))[0] == 200
+
+
+async def test_a_token_of_a_retired_key_or_past_its_time_is_refused_and_says_why():
+    async with Edge() as target:
+        await target.build(Service(), signing_keys="k2=second,k1=first")
+        someone = target.data.subscribers[0]
+        ring = Keyring.parse("k2=second,k1=first,k0=zeroth")
+
+        async def answer(keys, **times):
+            status, answer, _ = await target.ask(Authorization=f"Bearer {issue(someone, keys, **times)}")
+            return status, answer.get("error", "")
+
+        now_s = asyncio.get_running_loop().time()
+        assert (await answer(ring, now_s=now_s, lifetime_s=60))[0] == 200
+        assert (await answer(Keyring.parse("k1=first")))[0] == 200
+        assert (await answer(KEY))[0] == 200, "the key of the seed's tokens stays"
+        status, reason = await answer(ring, now_s=now_s - 61, lifetime_s=60)
+        assert (status, reason) == (401, "not a valid token: it expired 1 s ago: log in again")
+        status, reason = await answer(Keyring.parse("k0=zeroth"))
+        assert (status, reason) == (
+            401, "not a valid token: it names the key 'k0', which is unknown here or was retired",
+        )  # fmt: skip
 
 
 # where it leads
