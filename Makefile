@@ -54,7 +54,7 @@ lint: $(STAMP) ## style and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-experiments: setup ## run every shipped experiment with its control (a quarter of an hour); the exit code is the worst
+experiments: setup ## run every shipped experiment with its control (half an hour); the exit code is the worst
 	@$(BIN)/chaos run experiments/ --control
 
 bench: setup ## measure, and print the tables of docs/benchmarks.md (installs the libraries that are compared with)

@@ -24,7 +24,7 @@ CHOSEN = (
 )
 """A kill, a fault for both proxies, two for the embedded one; a control by protections and one by the fault's scope.
 
-All of them, with controls, are run by ``make experiments``: that takes a quarter of an hour.
+All of them, with controls, are run by ``make experiments``: that takes half an hour.
 """
 
 
