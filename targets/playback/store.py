@@ -1,21 +1,27 @@
-"""The store of record: subscribers, titles and licences in SQLite, behind a small HTTP API.
+"""The store of record: subscribers, titles and licences in SQLite, behind a small HTTP API, on several replicas.
 
-    GET /subscribers/{id}   {"id", "plan", "country"}
-    GET /titles/{id}        {"id", "minimum_plan", "countries"}
-    GET /licences           {"version", "titles": [...]}: all titles, for those who keep a copy; ETag is the version
+    GET  /subscribers/{id}   {"id", "plan", "country"}
+    GET  /titles/{id}        {"id", "minimum_plan", "countries"}
+    GET  /licences           {"version", "titles": [...]}: all titles, for those who keep a copy; ETag is the version
+    POST /commands, GET /leader, POST /raft: see `log_routes`
 
-It is filled from the seed when it first starts. A lookup by primary key takes microseconds, so it is done in the event
-loop, without a thread.
+Every replica is filled from the same seed when it first starts, and answers reads; changes are commands in a log that
+the replicas agree on, so each makes the same ones in the same order. A lookup by primary key takes microseconds, so it
+is done in the event loop, without a thread.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
 
 from aiohttp import web
 
+from chaos.resilience.shedding import PRIORITY_HEADER, Priority
+from targets.playback.log_routes import RAFT_PATH, add_log_routes, caught_up
+from targets.playback.replicated_log import ReplicatedLog, StateMachine
 from targets.playback.seed_data import SeedData
 from targets.playback.service import Context, application, json_response
 from targets.playback.validation import Plan, Subscriber, Title
@@ -83,12 +89,24 @@ class Store:
         self._db.close()
 
 
-def build(context: Context) -> web.Application:
-    """Return the store's application, with the database filled."""
-    store = Store(Path(context.config.data_dir) / "store.sqlite")
+class NoCommands:
+    """The state machine of a store in which nothing can be changed: it refuses every command, on all replicas alike."""
+
+    applied = 0
+
+    def apply(self, index: int, command: Mapping[str, object]) -> dict[str, object]:  # noqa: ARG002 - none is looked at
+        """Refuse ``command``."""
+        return {"refused": "unknown_kind"}
+
+
+def build(context: Context, *, machine: StateMachine | None = None) -> web.Application:
+    """Return the store's application, with the database filled; commands go to ``machine``."""
+    folder = Path(context.config.data_dir)
+    store = Store(folder / "store.sqlite")
     store.fill(SeedData.of(context.config))
+    log = ReplicatedLog(context, machine or NoCommands(), folder / "raft.sqlite")
     snapshots: dict[int, bytes] = {}
-    app = application(context)
+    app = application(context, ready=lambda: log.leader is not None, priority=_priority)
 
     async def subscriber(request: web.Request) -> web.Response:
         found = store.subscriber(request.match_info["id"])
@@ -109,14 +127,26 @@ def build(context: Context) -> web.Application:
             snapshots[version] = json.dumps(snapshot, separators=(",", ":")).encode()
         return web.Response(body=snapshots[version], content_type="application/json", headers={"ETag": etag})
 
+    async def stop(_: web.Application) -> None:
+        await log.close()
+
     async def close(_: web.Application) -> None:
         store.close()
 
-    app.router.add_get("/subscribers/{id}", subscriber)
-    app.router.add_get("/titles/{id}", title)
-    app.router.add_get("/licences", licences)
+    app.router.add_get("/subscribers/{id}", caught_up(log, subscriber))
+    app.router.add_get("/titles/{id}", caught_up(log, title))
+    app.router.add_get("/licences", caught_up(log, licences))
+    add_log_routes(app, log)
+    app.on_shutdown.append(stop)
     app.on_cleanup.append(close)
     return app
+
+
+def _priority(request: web.Request) -> Priority:
+    """Return how important a request is: before all others comes what keeps the replicas together."""
+    return (
+        Priority.CRITICAL if request.path == RAFT_PATH else Priority.from_header(request.headers.get(PRIORITY_HEADER))
+    )
 
 
 def _found(record: Subscriber | Title) -> web.Response:
