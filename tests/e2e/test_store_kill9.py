@@ -1,0 +1,201 @@
+"""``kill -9`` of the store's replicas at any moment: nothing acknowledged is lost or done twice, and all are equal."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+import sqlite3
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from chaos.topology.wire import config_to_json
+from tests.e2e.running import ROOT
+from tests.unit.playback.little_target import config, dead_address
+from tests.unit.playback.store_replicas import TIMING
+from tests.unit.playback.tally import Tally
+
+pytestmark = pytest.mark.e2e
+
+NAMES = ("store-1", "store-2", "store-3")
+KILLS = 15
+WRITERS = 8
+UNREACHABLE = (aiohttp.ClientError, OSError, TimeoutError)
+
+
+class Processes:
+    """Three replicas, each a process of its own that may be killed and started again with its data."""
+
+    def __init__(self, folder: Path, starter: asyncio.subprocess.Process, http: aiohttp.ClientSession) -> None:
+        self.folder = folder
+        self.http = http
+        self.addresses = {name: dead_address() for name in NAMES}
+        self._starter = starter
+        self._pids: dict[str, int] = {}
+
+    async def start(self, name: str) -> None:
+        """Start a replica."""
+        index = NAMES.index(name) + 1
+        (self.folder / name).mkdir(exist_ok=True)
+        told = config(
+            "store",
+            index=index,
+            calls={"store": list(self.addresses.values())},
+            settings=TIMING,
+            data_dir=str(self.folder / name),
+            port=int(self.addresses[name].rpartition(":")[2]),
+        )
+        assert self._starter.stdin is not None
+        assert self._starter.stdout is not None
+        self._starter.stdin.write(config_to_json(told).encode() + b"\n")
+        self._pids[name] = int(await self._starter.stdout.readline())
+
+    def kill(self, name: str) -> None:
+        """Kill a replica where it stands."""
+        os.kill(self._pids.pop(name), signal.SIGKILL)
+
+    async def status(self, name: str) -> dict[str, object] | None:
+        """What a replica says of itself; None where it does not answer."""
+        try:
+            async with (
+                asyncio.timeout(0.5),
+                self.http.get(f"http://{self.addresses[name]}/leader") as response,
+            ):
+                return await response.json()
+        except UNREACHABLE:
+            return None
+
+    async def leader(self) -> str | None:
+        """Who leads, as far as anybody says."""
+        for name in NAMES:
+            status = await self.status(name)
+            if status is not None and status["role"] == "leader":
+                return name
+        return None
+
+    async def until_equal(self) -> None:
+        """Wait until all have applied the same."""
+        async with asyncio.timeout(5.0):
+            while True:
+                said = [await self.status(name) for name in NAMES]
+                if all(said) and len({(one["leader"], one["applied"], one["term"]) for one in said if one}) == 1:
+                    return
+                await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def processes(folder: Path):
+    """Three replicas that know a leader."""
+    starter = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.e2e.store_processes",
+        cwd=ROOT,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with aiohttp.ClientSession() as http:
+            stores = Processes(folder, starter, http)
+            for name in NAMES:
+                await stores.start(name)
+            await stores.until_equal()
+            yield stores
+    finally:
+        assert starter.stdin is not None
+        starter.stdin.close()  # with its end they all end
+        await starter.wait()
+
+
+class Writers:
+    """Callers who write all the time, and repeat what was not acknowledged with the same id."""
+
+    def __init__(self, stores: Processes, rng: random.Random) -> None:
+        self._stores = stores
+        self._rng = rng
+        self.acknowledged: dict[str, int] = {}
+        """The index in the log at which each command was carried out, as the answer said."""
+        self.repeated = 0
+        self.over = False
+
+    async def write(self, writer: int) -> None:
+        """Write one command after the other."""
+        number = 0
+        while not self.over:
+            number += 1
+            while not await self.post(f"{writer}/{number}"):
+                self.repeated += 1
+                if self.over:
+                    return
+                await asyncio.sleep(0.01)
+
+    async def post(self, key: str) -> bool:
+        """Write one command, at any replica; whether it was acknowledged."""
+        address = self._stores.addresses[self._rng.choice(NAMES)]
+        body = {"id": key, "kind": "count"}
+        try:
+            async with (
+                asyncio.timeout(1.0),
+                self._stores.http.post(f"http://{address}/commands", json=body) as response,
+            ):
+                answer = await response.json()
+        except UNREACHABLE:
+            return False
+        assert response.status in {200, 503, 504}
+        if response.status == 200:
+            self.acknowledged[key] = answer["first"]
+        return response.status == 200
+
+
+async def test_no_acknowledged_write_is_lost_whoever_is_killed(tmp_path):
+    rng = random.Random(11)
+    async with processes(tmp_path) as stores:
+        writers = Writers(stores, random.Random(12))
+        progress = []
+        async with asyncio.TaskGroup() as tasks:
+            for writer in range(WRITERS):
+                tasks.create_task(writers.write(writer))
+            for number in range(KILLS):
+                await asyncio.sleep(rng.uniform(0.05, 0.35))
+                leader = await stores.leader()
+                # Every third time the leader; now and then two at once, so that no majority is left.
+                victims = {leader if leader and number % 3 == 0 else rng.choice(NAMES)}
+                if number % 5 == 4:
+                    victims.add(rng.choice(NAMES))
+                for victim in sorted(victims):
+                    stores.kill(victim)
+                await asyncio.sleep(rng.uniform(0.0, 0.3))
+                for victim in sorted(victims):
+                    await stores.start(victim)
+                progress.append(len(writers.acknowledged))
+            await stores.until_equal()
+            await asyncio.sleep(0.2)
+            writers.over = True
+        while not await writers.post("end"):  # once it is applied, so is everything that was still under way
+            await asyncio.sleep(0.01)
+        await stores.until_equal()
+
+    assert progress[-1] > progress[KILLS // 2] > 0, "there was progress all along"
+    assert writers.repeated > 0, "kills were felt"
+    kept = {}
+    logs = {}
+    for name in NAMES:
+        tally = Tally(tmp_path / name / "tally.sqlite")
+        kept[name] = tally.kept()
+        tally.close()
+        journal = sqlite3.connect(tmp_path / name / "raft.sqlite")
+        logs[name] = journal.execute("SELECT position, term, command FROM log ORDER BY position").fetchall()
+        journal.close()
+    assert kept["store-1"] == kept["store-2"] == kept["store-3"]
+    assert logs["store-1"] == logs["store-2"] == logs["store-3"]
+    carried_out = {key: position for _, key, position in kept["store-1"]}
+    assert len(carried_out) == len(kept["store-1"]), "nothing was carried out twice"
+    lost = {key for key, first in writers.acknowledged.items() if carried_out.get(key) != first}
+    assert lost == set()
+    assert all(json.loads(command)["id"] in carried_out for _, _, command in logs["store-1"] if command)
