@@ -12,6 +12,9 @@ from pathlib import Path
 from targets.playback.raft_messages import Entry
 from targets.playback.raft_step import Persist, Stored
 
+_LOCK_WAIT_S = 0.5
+"""How long a predecessor that is just ending is waited for."""
+
 _SCHEMA = """
 BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS state (only INTEGER PRIMARY KEY CHECK (only = 1), term INTEGER NOT NULL, vote TEXT);
@@ -22,10 +25,11 @@ COMMIT;
 
 
 class Journal:
-    """The file. Raises sqlite3.Error when it cannot be used, or when another process uses it."""
+    """The file at ``path``. Raises sqlite3.Error when it cannot be used, or when another process uses it."""
 
     def __init__(self, path: Path) -> None:
-        self._db = sqlite3.connect(path, isolation_level=None, timeout=1.0)
+        self.path = path
+        self._db = sqlite3.connect(path, isolation_level=None, timeout=_LOCK_WAIT_S)
         try:
             self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
             self._db.execute("PRAGMA journal_mode = WAL")

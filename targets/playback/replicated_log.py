@@ -126,7 +126,9 @@ class ReplicatedLog:
         return {"leader": node.leader, "term": node.term, "role": node.role, "applied": self._applied}
 
     async def propose(self, command: Mapping[str, object], *, forwarded_by: str | None = None) -> dict[str, object]:
-        """Have ``command`` carried out once it is in the log for good; return its result with its ``index`` in the log.
+        """Have ``command`` carried out once it is in the log for good; return its result, with its ``index`` there.
+
+        A state machine that knows the command already may say the index of the first time instead.
 
         A replica that does not lead asks the leader, unless ``forwarded_by`` says that another has done that already.
         Raises ValueError for a command that is too large, NoLeader and Undecided.
@@ -191,7 +193,8 @@ class ReplicatedLog:
         self._timer.cancel()
         self._fail_all()
         for _, reader in self._readers:
-            reader.cancel()
+            if not reader.done():
+                reader.set_result(None)
 
     # Steps of the node, carried out at once and in order
 
@@ -230,6 +233,8 @@ class ReplicatedLog:
             self._apply(outputs)
         except Exception as error:
             self._fail(error)
+            for result in results:
+                _settle(result, Undecided("this replica failed before the command was decided"))
             raise _Stopped("this replica has failed") from error
         self._timer.cancel()
         if outputs.wake_s < math.inf:
@@ -249,7 +254,7 @@ class ReplicatedLog:
                 result = self._machine.apply(index, cast("Mapping[str, object]", json.loads(entry.command)))
                 waiting = self._undecided.pop(index, None)
                 if waiting is not None:
-                    _settle(waiting, {**result, "index": index})
+                    _settle(waiting, {"index": index, **result})
             self._applied = index
         if outputs.committed and self._readers:
             for index, reader in self._readers:
@@ -320,11 +325,13 @@ class _Peer:
         self._waiting: Message | None = None
         self._any_waiting = asyncio.Event()
         self.call = context.isolation.command(
-            f"store.raft[{name}]",
+            f"{context.config.service}.raft[{name}]",
             self._call,
             settings=CommandSettings(timeout_s=None, max_concurrent=1, breaker=_RAFT_BREAKER),
         )
-        self.forward = context.isolation.command(f"store.forward[{name}]", self._forward, settings=_FORWARD_SETTINGS)
+        self.forward = context.isolation.command(
+            f"{context.config.service}.forward[{name}]", self._forward, settings=_FORWARD_SETTINGS
+        )
 
     def send(self, message: Message) -> None:
         """Have ``message`` sent soon, in the place of one that still waits."""

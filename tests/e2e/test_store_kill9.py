@@ -56,6 +56,10 @@ class Processes:
         self._starter.stdin.write(config_to_json(told).encode() + b"\n")
         self._pids[name] = int(await self._starter.stdout.readline())
 
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """Send a replica a signal."""
+        os.kill(self._pids[name], number)
+
     def kill(self, name: str) -> None:
         """Kill a replica where it stands."""
         os.kill(self._pids.pop(name), signal.SIGKILL)
@@ -162,7 +166,7 @@ async def test_no_acknowledged_write_is_lost_whoever_is_killed(tmp_path):
             for writer in range(WRITERS):
                 tasks.create_task(writers.write(writer))
             for number in range(KILLS):
-                await asyncio.sleep(rng.uniform(0.05, 0.35))
+                await asyncio.sleep(rng.uniform(0.05, 0.3))
                 leader = await stores.leader()
                 # Every third time the leader; now and then two at once, so that no majority is left.
                 victims = {leader if leader and number % 3 == 0 else rng.choice(NAMES)}
@@ -170,7 +174,7 @@ async def test_no_acknowledged_write_is_lost_whoever_is_killed(tmp_path):
                     victims.add(rng.choice(NAMES))
                 for victim in sorted(victims):
                     stores.kill(victim)
-                await asyncio.sleep(rng.uniform(0.0, 0.3))
+                await asyncio.sleep(rng.uniform(0.0, 0.25))
                 for victim in sorted(victims):
                     await stores.start(victim)
                 progress.append(len(writers.acknowledged))
@@ -183,13 +187,43 @@ async def test_no_acknowledged_write_is_lost_whoever_is_killed(tmp_path):
 
     assert progress[-1] > progress[KILLS // 2] > 0, "there was progress all along"
     assert writers.repeated > 0, "kills were felt"
+    check(tmp_path, writers)
+
+
+async def test_a_leader_that_is_paused_and_goes_on_acknowledges_nothing_that_is_lost(tmp_path):
+    async with processes(tmp_path) as stores:
+        writers = Writers(stores, random.Random(13))
+        async with asyncio.TaskGroup() as tasks:
+            for writer in range(WRITERS):
+                tasks.create_task(writers.write(writer))
+            for _ in range(2):
+                await asyncio.sleep(0.2)
+                paused = await stores.leader()
+                if paused is None:
+                    continue
+                stores.signal(paused, signal.SIGSTOP)
+                await asyncio.sleep(0.6)
+                before = len(writers.acknowledged)
+                stores.signal(paused, signal.SIGCONT)
+            await stores.until_equal()
+            writers.over = True
+        while not await writers.post("end"):
+            await asyncio.sleep(0.01)
+        await stores.until_equal()
+
+    assert 0 < before < len(writers.acknowledged)
+    check(tmp_path, writers)
+
+
+def check(folder: Path, writers: Writers) -> None:
+    """Look at what the replicas have on disk: the same, with every acknowledged command in it, once."""
     kept = {}
     logs = {}
     for name in NAMES:
-        tally = Tally(tmp_path / name / "tally.sqlite")
+        tally = Tally(folder / name / "tally.sqlite")
         kept[name] = tally.kept()
         tally.close()
-        journal = sqlite3.connect(tmp_path / name / "raft.sqlite")
+        journal = sqlite3.connect(folder / name / "raft.sqlite")
         logs[name] = journal.execute("SELECT position, term, command FROM log ORDER BY position").fetchall()
         journal.close()
     assert kept["store-1"] == kept["store-2"] == kept["store-3"]

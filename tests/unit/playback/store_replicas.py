@@ -88,6 +88,16 @@ class StoreReplicas:
         async with self.http.post(f"http://{self.address(name)}{path}", **given) as response:
             return response.status, await response.json(), response.headers
 
+    async def write(self, name: str, key: str, **more: object) -> dict[str, Any]:
+        """Have a command carried out, repeated while an election is on; the result."""
+        for _ in range(400):
+            status, result, _ = await self.post(name, {"id": key, "kind": "count", **more})
+            if status == 200:
+                return result
+            assert status in {503, 504}
+            await asyncio.sleep(0.01)
+        raise AssertionError("a command was refused for four seconds")
+
     async def leader(self) -> str:
         """Wait until every replica that runs knows one leader, and return its name."""
         for _ in range(400):
