@@ -18,6 +18,8 @@ from targets.playback.raft_messages import NOTHING, Entry, Message, message_from
 from targets.playback.raft_step import Input, Outputs, Persist, Propose, Received, Role, Stored, Tick, Timing
 
 TIMING = Timing(heartbeat_s=0.1, election_s=0.5)
+_WAKE_MIN_S = 0.0001
+"""A node that wants to be woken at once, for ever, does not stop time."""
 
 
 @dataclass
@@ -162,7 +164,7 @@ class Simulation:
             return None
         self._settle(machine, node, given, outputs)
         number = machine.wake = next(self._numbers)
-        self.after(min(max(0.0, outputs.wake_s - self.now_s), 60.0), lambda: self._wake(name, number))
+        self.after(min(max(_WAKE_MIN_S, outputs.wake_s - self.now_s), 60.0), lambda: self._wake(name, number))
         if doom == 3:
             self.kill(name)
         return outputs
@@ -244,12 +246,12 @@ class Simulation:
         """Who leads at the moment, in its own opinion."""
         return [name for name, one in self.machines.items() if one.node is not None and one.node.role is Role.LEADER]
 
-    def the_leader(self) -> str:
-        """Who leads, once exactly one does."""
-        for _ in range(100):
+    def the_leader(self, *, every_s: float = 0.1) -> str:
+        """Who leads, once exactly one does; looked for ``every_s``."""
+        for _ in range(int(10.0 / every_s)):
             if len(self.leaders()) == 1:
                 return self.leaders()[0]
-            self.run(0.1)
+            self.run(every_s)
         raise AssertionError("no leader within ten seconds")
 
     def node(self, name: str) -> RaftNode:

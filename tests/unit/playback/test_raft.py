@@ -114,8 +114,7 @@ def test_another_leader_is_there_within_two_election_timeouts_mostly_and_four_wh
         world.run(1.0)
         world.kill(dead)
         began_s = world.now_s
-        while not world.leaders():
-            world.run(0.01)
+        world.the_leader(every_s=0.01)
         gone_s.append(world.now_s - began_s)
         assert world.propose('{"id":"a"}')
         world.run(0.1)
@@ -252,6 +251,25 @@ def test_a_vote_is_on_disk_before_it_is_sent_and_is_given_once_a_term():
     assert outputs.messages == (("store-3", Vote(term=5, granted=False, pre=False)),)
     outputs = restarted.step(0.1, Received(sender="store-2", message=request))
     assert outputs.messages == (("store-2", Vote(term=5, granted=True, pre=False)),)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Append(term=5, previous_index=0, previous_term=0, entries=(), commit=0),
+        Appended(term=5, previous_index=0, matched=None, hint=0),
+        Vote(term=5, granted=False, pre=True),
+        VoteRequest(term=5, last_index=0, last_term=0, pre=False),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_a_higher_term_is_on_disk_before_it_is_answered(message):
+    node = node_of(stored=Stored(term=3, vote="store-1", entries=entries(1)))
+
+    outputs = node.step(0.1, Received(sender="store-2", message=message))
+
+    assert outputs.persist == Persist(term=5, vote=None, first=None, entries=())
+    assert node.role is Role.FOLLOWER
 
 
 def test_a_vote_in_a_term_that_was_known_already_is_on_disk_too():
