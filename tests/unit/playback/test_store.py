@@ -5,7 +5,7 @@ from __future__ import annotations
 from targets.playback.seed_data import SeedData
 from targets.playback.store import Store
 from targets.playback.validation import Subscriber, Title, titles_from_json
-from tests.unit.playback.little_target import LittleTarget
+from tests.unit.playback.little_target import LittleTarget, dead_address
 
 DATA = SeedData.generate(1, subscribers=60, titles=30, countries=3)
 
@@ -53,3 +53,21 @@ async def test_the_copy_of_the_licences_is_sent_once_for_each_version():
 
         assert titles == {title.id: title for title in target.data.titles}
         assert (await target.get(store, "/licences", **{"If-None-Match": tag}))[0] == 304
+
+
+async def test_a_store_alone_leads_itself_and_refuses_commands_of_kinds_that_it_does_not_know():
+    async with LittleTarget() as target:
+        store = await target.start("store")
+
+        assert (await target.get(store, "/leader"))[1]["leader"] == "store-1"
+        status, answer = await target.post(store, "/commands", {"id": "a", "kind": "no such kind"})
+        assert (status, answer["index"]) == (200, 2)
+        assert "refused" in answer
+        assert (await target.get(store, "/leader"))[1]["applied"] == 2
+
+
+async def test_a_store_that_calls_nobody_but_itself_is_alone_too():
+    async with LittleTarget() as target:
+        store = await target.start("store", calls={"store": [dead_address()]})
+
+        assert (await target.get(store, "/leader"))[1]["role"] == "leader"
