@@ -18,6 +18,7 @@ from typing import NoReturn
 
 from aiohttp import web
 
+from chaos.resilience import Deadline
 from chaos.resilience.web import Handler
 from targets.playback.replicated_log import FORWARDED, NoLeader, ReplicatedLog, Undecided
 from targets.playback.service import json_response, unavailable
@@ -28,7 +29,8 @@ APPLIED_AT_LEAST = "X-Applied-At-Least"
 """Header of a read: the index in the log that must be applied where it is answered."""
 
 READ_WAIT_S = 0.3
-"""How long a read waits for a replica that is behind."""
+"""How long a read waits for a replica that is behind; half of what its caller's deadline leaves, where that is less, so
+that the caller can ask another replica."""
 
 _ID_LENGTH_MAX = 128
 _KIND_LENGTH_MAX = 64
@@ -75,7 +77,9 @@ def caught_up(log: ReplicatedLog, handler: Handler) -> Handler:
             if not (wanted.isascii() and wanted.isdigit() and len(wanted) <= _INDEX_DIGITS_MAX):
                 error = f"{APPLIED_AT_LEAST} is {wanted[:40]!r}; it is an index in the log, a whole number"
                 return json_response({"error": error}, status=400)
-            if not await log.wait_applied(int(wanted), READ_WAIT_S):
+            deadline = Deadline.current()
+            wait_s = READ_WAIT_S if deadline is None else min(READ_WAIT_S, deadline.remaining_s() / 2)
+            if not await log.wait_applied(int(wanted), wait_s):
                 return unavailable(f"this replica has not applied {wanted} yet")
         return await handler(request)
 

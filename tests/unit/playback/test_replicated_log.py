@@ -184,6 +184,10 @@ async def test_a_read_that_wants_more_than_there_is_gets_503_and_one_that_wants_
         began_s = asyncio.get_running_loop().time()
         assert (await stores.get("store-1", SUBSCRIBER, X_Applied_At_Least="99"))[0] == 503
         assert READ_WAIT_S * 0.9 < asyncio.get_running_loop().time() - began_s < READ_WAIT_S + 1.0
+        began_s = asyncio.get_running_loop().time()
+        hurried = {"X_Applied_At_Least": "99", "X_Chaos_Deadline_Ms": "100"}
+        assert (await stores.get("store-1", SUBSCRIBER, **hurried))[0] == 503, "while its caller still waits"
+        assert asyncio.get_running_loop().time() - began_s < READ_WAIT_S
         for wrong in ("-1", "x", "1.5", "9" * 30, "²"):
             status, answer = await stores.get("store-1", SUBSCRIBER, X_Applied_At_Least=wrong)
             assert status == 400
