@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 OLDEST := .venv-oldest
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup test test-oldest lint bench lock clean toxiproxy
+.PHONY: help run setup test test-oldest lint experiments bench lock clean toxiproxy
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 13
@@ -53,6 +53,9 @@ lint: $(STAMP) ## style and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+experiments: setup ## run every shipped experiment with its control (a quarter of an hour); the exit code is the worst
+	@$(BIN)/chaos run experiments/ --control
 
 bench: setup ## measure, and print the tables of docs/benchmarks.md (installs the libraries that are compared with)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock

@@ -76,7 +76,7 @@ def test_quoted_yaml_files_are_the_files():
 
 def test_every_shipped_experiment_is_in_the_readme():
     text = (ROOT / "README.md").read_text()
-    missing = [path.stem for path in sorted((ROOT / "experiments").glob("*.yaml")) if path.stem not in text]
+    missing = [path.stem for path in sorted((ROOT / "experiments").rglob("*.yaml")) if path.stem not in text]
     assert missing == []
 
 

@@ -43,7 +43,7 @@ from chaos.resilience.errors import BadRequest, BulkheadFull, DeadlineSpent, Ove
 from chaos.resilience.hedge import Hedge
 from chaos.resilience.isolation import Isolation
 from chaos.resilience.retry import times_cancelled
-from chaos.resilience.settings import CommandSettings, DeadlineShare, ReplicaSettings
+from chaos.resilience.settings import CommandSettings, DeadlineShare, ReplicaChoice, ReplicaSettings
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -99,6 +99,11 @@ class Replicas(Generic[A]):
         self._hedge = Hedge(settings.hedge) if settings.hedge is not None and switches.hedge else None
         self._healthy = healthy
         self._turn = -1
+        self._choice: Callable[[Sequence[Replica[A]]], Replica[A]] | None = {
+            ReplicaChoice.TWO_RANDOM: None,
+            ReplicaChoice.ROUND_ROBIN: self._in_turn,
+            ReplicaChoice.LEAST_BUSY: self._least_busy,
+        }[settings.choice]
         command_settings = CommandSettings(
             timeout_s=settings.attempt_timeout_s, max_concurrent=settings.max_concurrent, breaker=settings.breaker
         )
@@ -198,7 +203,7 @@ class Replicas(Generic[A]):
         return Deadline(now_s + (current_scope().at_s - now_s) / (1 + following))
 
     def _choose(self, untried: Sequence[Replica[A]], now_s: float) -> Replica[A] | None:
-        """Return the less busy of two random replicas that would take a call: healthy ones that do not pause first."""
+        """Return one of the replicas that would take a call: healthy ones that do not pause first."""
         able = _able(untried, now_s)
         if self._healthy is not None:
             able = [one for one in able if self._healthy(one.address)] or able
@@ -206,11 +211,26 @@ class Replicas(Generic[A]):
         count = len(willing)
         if count <= 1:
             return willing[0] if willing else None
+        if self._choice is not None:
+            return self._choice(willing)
         # Two different ones at random; ``sample`` would do the same at ten times the cost.
         number = int(self._rng.random() * count)
         first = willing[number]
         second = willing[number - 1 - int(self._rng.random() * (count - 1))]
         return second if second.bulkhead.in_use < first.bulkhead.in_use else first
+
+    def _in_turn(self, willing: Sequence[Replica[A]]) -> Replica[A]:
+        """Return the one after the last that was chosen."""
+        order = self.replicas
+        while True:
+            self._turn = (self._turn + 1) % len(order)
+            if order[self._turn] in willing:
+                return order[self._turn]
+
+    def _least_busy(self, willing: Sequence[Replica[A]]) -> Replica[A]:
+        fewest = min(one.bulkhead.in_use for one in willing)
+        idlest = [one for one in willing if one.bulkhead.in_use == fewest]
+        return idlest[int(self._rng.random() * len(idlest))]
 
     def _refusal(self, now_s: float) -> ShortCircuited | BulkheadFull:
         full = any(one.breaker.admits(now_s) for one in self.replicas)

@@ -230,6 +230,17 @@ class DeadlineShare(StrEnum):
     """Each attempt may use all of it, up to its own timeout."""
 
 
+class ReplicaChoice(StrEnum):
+    """Which replica gets the next call, of those that would take it."""
+
+    TWO_RANDOM = "two_random"
+    """The less busy of two at random: nearly as even as ``LEAST_BUSY``, and many callers do not flock together."""
+    ROUND_ROBIN = "round_robin"
+    """Each in its turn, however busy it is."""
+    LEAST_BUSY = "least_busy"
+    """The one with the fewest calls in progress; of several, at random."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaSettings:
     """How calls are spread over the replicas of a service, and when another replica is tried.
@@ -238,7 +249,7 @@ class ReplicaSettings:
     long; ``share`` says how they share the caller's deadline. Second attempts are limited by ``budget``, and ``hedge``
     asks a second replica when the first is slower than usual. A replica that says it is overloaded is passed over,
     where there is another, for the time that it asks for, but at most ``overload_pause_max_s``.
-    ``max_concurrent`` is the most calls at once to one replica.
+    ``max_concurrent`` is the most calls at once to one replica, and ``choice`` how one of several is chosen.
     """
 
     attempts: int = 2
@@ -249,6 +260,7 @@ class ReplicaSettings:
     hedge: HedgeSettings | None = None
     overload_pause_max_s: float = 2.0
     breaker: BreakerSettings = field(default_factory=BreakerSettings)
+    choice: ReplicaChoice = ReplicaChoice.TWO_RANDOM
 
     def __post_init__(self) -> None:
         _at_least_one("attempts", self.attempts)

@@ -1,9 +1,14 @@
 """The load balancer: the one address of the backend; spreads requests over the gateways and leaves out the sick ones.
 
-A gateway is left out when its breaker is open (it failed in front of real requests: passive) or when it missed two
-health checks (active, every half second); when all are, the checks are not believed. A request that failed is given
-to another gateway at once, for every route there is so far is safe to repeat. With the protection ``isolation`` off
-it takes turns, blindly: neither check is made, nothing is repeated.
+A gateway is left out when its breaker is open (it failed in front of real requests: passive), when it missed two
+health checks (active, every half second), or when it is being drained; when all are, nobody is. A request that failed
+is given to another gateway at once, if it may be made twice: a play, a question, or one with an Idempotency-Key. With
+the protection ``isolation`` off it takes turns, blindly: neither check is made, nothing is repeated.
+
+The setting ``elb_choice`` is ``least_busy`` (least connections), ``round_robin`` or ``two_random``.
+
+    GET /admin/gateways          each gateway: healthy, draining, requests in progress
+    PUT /admin/gateways/{name}   {"draining": true}: it gets no new requests, those in progress end in peace
 
 It appends the caller's address to ``X-Forwarded-For``. What is in there already is from the network in front of it,
 which is the load: on one machine it speaks for all clients.
@@ -12,14 +17,24 @@ which is the load: on one machine it speaks for all clients.
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import Mapping
 
 import aiohttp
 from aiohttp import web
 
-from chaos.resilience import BreakerSettings, CommandSettings, DeadlineShare, IsolationError, ReplicaSettings
+from chaos.resilience import (
+    BreakerSettings,
+    CommandSettings,
+    DeadlineShare,
+    IsolationError,
+    ReplicaChoice,
+    ReplicaSettings,
+)
 from chaos.resilience.shedding import Priority
 from chaos.resilience.web import Rejected, Reply, isolate
-from targets.playback.service import Context, application, unavailable
+from targets.playback.admin import AdminGate, nowhere
+from targets.playback.service import Context, application, json_response, unavailable
 from targets.playback.transport import FAILURES, new_session
 
 CHECK_EVERY_S = 0.5
@@ -27,13 +42,12 @@ MISSED_MAX = 1
 """Missed health checks in a row that are forgiven."""
 
 _FORWARDED_FOR = "X-Forwarded-For"
-_PASSED_ON = ("Authorization", "Content-Type")
-_REPLICA_SETTINGS = ReplicaSettings(
-    attempts=2,
-    attempt_timeout_s=0.9,
-    share=DeadlineShare.ALL,
-    breaker=BreakerSettings(open_s=1.0, open_growth=1.5, open_max_s=3.0),
-)
+_PASSED_ON = ("Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "X-Canary")
+_PASSED_BACK = ("ETag", "Retry-After", "Cache-Control", "Allow", "WWW-Authenticate", "Warning")
+_REPEATABLE = frozenset({"/play"})
+"""Paths whose POST may be made twice."""
+
+_TOO_MANY_REQUESTS = 429
 _CHECK_SETTINGS = CommandSettings(timeout_s=0.4, max_concurrent=2, breaker=BreakerSettings(open_s=CHECK_EVERY_S))
 
 
@@ -71,16 +85,22 @@ class HealthChecks:
 
 
 class LoadBalancer:
-    """The service."""
+    """The service. Raises ValueError for a setting ``elb_choice`` that is none."""
 
     def __init__(self, context: Context) -> None:
+        settings = _replica_settings(context)
         self._http = context.http
+        self._draining: set[str] = set()
+        """Addresses of the gateways that get no new requests."""
         self.checks: HealthChecks | None = None
         if context.isolation.enabled:
             self.checks = HealthChecks(context)
             context.repeat(self.checks.step, period_s=CHECK_EVERY_S)
-        healthy = None if self.checks is None else self.checks.healthy
-        self._gateways = context.replicas("gateway", _REPLICA_SETTINGS, healthy=healthy)
+        self._gateways = context.replicas("gateway", settings, healthy=self._fit)
+        self._addresses = {called.instance: called.address for called in context.config.calls["gateway"]}
+
+    def _fit(self, address: str) -> bool:
+        return address not in self._draining and (self.checks is None or self.checks.healthy(address))
 
     async def handle(self, request: web.Request) -> web.Response:
         """Pass any request on."""
@@ -91,25 +111,80 @@ class LoadBalancer:
 
         async def ask(address: str) -> Reply:
             url = f"http://{address}{request.raw_path}"
-            return await self._http.request(request.method, url, data=body or None, headers=headers)
+            return await self._http.request(
+                request.method, url, data=body or None, headers=headers, answers=(_TOO_MANY_REQUESTS,)
+            )
 
         try:
-            reply = await self._gateways.call(ask)
+            reply = await self._gateways.call(ask, attempts=None if _may_be_repeated(request) else 1)
         except Rejected as answer:
-            return web.Response(status=answer.status, body=answer.body, content_type="application/json")
+            return _answer(answer.status, answer.body, answer.headers)
         except FAILURES as failure:
             return unavailable(f"{type(failure).__name__}: {failure}")
-        return web.Response(status=reply.status, body=reply.body, content_type="application/json")
+        return _answer(reply.status, reply.body, reply.headers)
+
+    async def show(self, _: web.Request) -> web.Response:
+        """Answer ``GET /admin/gateways``."""
+        in_progress = {one.address: one.bulkhead.in_use for one in self._gateways.replicas}
+        return json_response(
+            {
+                name: {
+                    "healthy": self.checks is None or self.checks.healthy(address),
+                    "draining": address in self._draining,
+                    "in_progress": in_progress[address],
+                }
+                for name, address in self._addresses.items()
+            }
+        )
+
+    async def drain(self, request: web.Request) -> web.Response:
+        """Answer ``PUT /admin/gateways/{name}``."""
+        address = self._addresses.get(request.match_info["name"])
+        if address is None:
+            return json_response({"error": f"there are {', '.join(self._addresses)}"}, status=404)
+        try:
+            wanted = json.loads(await request.read())
+        except (ValueError, RecursionError):
+            wanted = None
+        match wanted:
+            case {"draining": bool(draining)} if len(wanted) == 1:
+                (self._draining.add if draining else self._draining.discard)(address)
+                return await self.show(request)
+            case _:
+                return json_response({"error": 'the body must be {"draining": true} or false'}, status=400)
+
+
+def _replica_settings(context: Context) -> ReplicaSettings:
+    choice = str(context.config.settings.get("elb_choice", ReplicaChoice.LEAST_BUSY))
+    if choice not in set(ReplicaChoice):
+        raise ValueError(f"settings.elb_choice is {choice!r}; there are {', '.join(ReplicaChoice)}.")
+    return ReplicaSettings(
+        attempts=2,
+        attempt_timeout_s=0.9,
+        share=DeadlineShare.ALL,
+        breaker=BreakerSettings(open_s=1.0, open_growth=1.5, open_max_s=3.0),
+        choice=ReplicaChoice(choice),
+    )
+
+
+def _may_be_repeated(request: web.Request) -> bool:
+    return request.method in {"GET", "HEAD"} or request.path in _REPEATABLE or "Idempotency-Key" in request.headers
+
+
+def _answer(status: int, body: bytes, headers: Mapping[str, str]) -> web.Response:
+    kept = {name: headers[name] for name in _PASSED_BACK if name in headers}
+    return web.Response(status=status, body=body, headers=kept, content_type="application/json")
 
 
 def priority(request: web.Request) -> Priority:
     """Return how important a request from outside is: the edge does not believe headers. Plays come first."""
-    return Priority.CRITICAL if request.path == "/play" else Priority.LOW
+    return Priority.CRITICAL if request.path == "/play" or request.path.startswith("/admin/") else Priority.LOW
 
 
 def build(context: Context) -> web.Application:
     """Return the load balancer's application."""
     balancer = LoadBalancer(context)
+    gate = AdminGate.of(context)
     app = application(context, priority=priority)
 
     async def close(_: web.Application) -> None:
@@ -117,5 +192,8 @@ def build(context: Context) -> web.Application:
             await balancer.checks.close()
 
     app.on_cleanup.append(close)
+    app.router.add_get("/admin/gateways", gate.guard(balancer.show))
+    app.router.add_put("/admin/gateways/{name}", gate.guard(balancer.drain))
+    app.router.add_route("*", "/admin{rest:(/.*)?}", nowhere)
     app.router.add_route("*", "/{path:.*}", balancer.handle)
     return app

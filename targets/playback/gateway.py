@@ -1,25 +1,69 @@
-"""The API gateway: checks the token, finds the route, and passes the request on to the service behind it.
+"""The API gateway: every request goes through a chain of filters, the middle one of which asks the service behind it.
 
-    POST /play   Authorization: Bearer <token>   -> play_api
+    POST /play                      Authorization: Bearer <token>   -> play_api
+    POST /login, /signup                                            -> signup_api
+    GET, POST /account, /account/*  Authorization: Bearer <token>   -> signup_api
 
-401 for a token that is none, 404 for a path that has no route, 405 for another method. Each route is a Command of its
-own, so that a dead service costs its own routes and no others.
+The chain (`gateway_filters`) refuses what is too large (413, 414, 431), has no route (404, 405), comes too often (429)
+or without a valid token (401); then the routing table (`gateway_routes`) says which service answers, and whether a
+canary does. Each route is a Command of its own, so that a dead service costs its own routes and no others. Filters and
+table are changed while it runs, through `gateway_admin`.
+
+Of the caller's headers only those in ``PASSED_ON`` reach a service, and of a service's only those in ``PASSED_BACK``
+the caller: nobody outside can bring a passport along, and nothing inside shows by accident.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 from aiohttp import web
 
-from chaos.resilience import BreakerSettings, CommandSettings, DeadlineShare, Gradient2Settings, ReplicaSettings
+from chaos.resilience import (
+    BreakerSettings,
+    Command,
+    CommandSettings,
+    DeadlineShare,
+    Gradient2Settings,
+    Replicas,
+    ReplicaSettings,
+)
+from chaos.resilience.shedding import Priority
 from chaos.resilience.web import Rejected, Reply
 from targets.playback import tokens
+from targets.playback.admin import AdminGate
+from targets.playback.gateway_admin import Admin, Routes
+from targets.playback.gateway_filters import Answer, Exchange, FilterChain, Stage
+from targets.playback.gateway_routes import Canary, Route, RouteTable
+from targets.playback.gateway_rules import (
+    BODY_MAX,
+    Authentication,
+    CountTraffic,
+    FindRoute,
+    RateLimits,
+    Sizes,
+    StaticAnswer,
+    refusal,
+)
+from targets.playback.gateway_traffic import Traffic
 from targets.playback.passport import HEADER, Passport, client_address
-from targets.playback.service import Context, application, json_response
+from targets.playback.rate_limit import RateLimiter
+from targets.playback.service import Context, application
+from targets.playback.transport import FAILURES, json_of
 
-_BEARER = "Bearer "
+PASSED_ON = ("Content-Type", "Idempotency-Key", "If-None-Match")
+PASSED_BACK = ("ETag", "Retry-After", "Cache-Control")
+POOLS_MAX = 32
+"""Groups of instances that canaries have been given, since the gateway was started."""
+
+DEFAULT_ROUTES: tuple[Mapping[str, object], ...] = (
+    {"path": "/play", "methods": ["POST"], "service": "play_api", "priority": "critical", "repeatable": True},
+    {"path": "/login", "methods": ["POST"], "service": "signup_api", "open": True, "repeatable": True},
+    {"path": "/signup", "methods": ["POST"], "service": "signup_api", "open": True},
+    {"path": "/account", "methods": ["GET"], "service": "signup_api"},
+    {"path": "/account/*", "methods": ["GET", "POST"], "service": "signup_api"},
+)
+"""The table a gateway begins with: of these, the routes to services that it calls."""
 
 _ROUTE_SETTINGS = CommandSettings(
     timeout_s=1.4,
@@ -31,71 +75,181 @@ _REPLICA_SETTINGS = ReplicaSettings(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
-    """Where requests to one path go."""
+class AskService:
+    """The route filter: asks the service of the route, and has the canary's callers answered by the canary.
 
-    path: str
-    method: str
-    service: str
+    A canary that fails a request that may be made twice costs nobody anything: the others are asked.
+    """
 
+    name, stage, order = "ask_service", Stage.ROUTE, 50
 
-ROUTES = (Route(path="/play", method="POST", service="play_api"),)
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._http = context.http
+        self._pools: dict[tuple[str, tuple[str, ...]], Replicas[str]] = {}
+        self._commands: dict[str, Command[[Exchange, Route, bytes], Reply]] = {}
+        self._all = {
+            service: tuple(called.instance for called in instances)
+            for service, instances in context.config.calls.items()
+        }
+
+    def prepare(self, table: RouteTable) -> None:
+        """Make ready what the routes of a table need."""
+        for route in table.routes:
+            self._command(route)
+            self._pool(route.service, self._all[route.service])
+
+    async def apply(self, exchange: Exchange) -> None:
+        """Ask, and set the answer."""
+        route = exchange.route
+        assert route is not None, "a request without a route is refused before"
+        body = await exchange.read()
+        if len(body) > BODY_MAX:
+            exchange.answer = refusal(413, f"a body has at most {BODY_MAX} bytes")
+            return
+        try:
+            reply = await self._command(route)(exchange, route, body)
+        except Rejected as rejected:
+            exchange.answer = _answer(rejected.status, rejected.body, rejected.headers)
+            return
+        exchange.answer = _answer(reply.status, reply.body, reply.headers)
+
+    async def _pass_on(self, exchange: Exchange, route: Route, body: bytes) -> Reply:
+        headers = {name: exchange.headers[name] for name in PASSED_ON if name in exchange.headers}
+        if exchange.subscriber is not None:
+            headers[HEADER] = Passport(subscriber=exchange.subscriber, ip=exchange.address).to_header()
+        target = exchange.path + (f"?{exchange.query}" if exchange.query else "")
+
+        async def ask(address: str) -> Reply:
+            url = f"http://{address}{target}"
+            return self._checked(await self._http.request(exchange.method, url, data=body or None, headers=headers))
+
+        twice = route.repeatable or exchange.method in {"GET", "HEAD"} or "Idempotency-Key" in exchange.headers
+        attempts = None if twice else 1
+        everybody = self._all[route.service]
+        if (canary := route.canary) is None:
+            return await self._pool(route.service, everybody).call(ask, attempts=attempts)
+        others = _others(everybody, canary)
+        account = None if exchange.subscriber is None else exchange.subscriber.id
+        if not canary.takes(account, exchange.headers):
+            return await self._pool(route.service, others).call(ask, attempts=attempts)
+        try:
+            return await self._pool(route.service, canary.instances).call(ask, attempts=1)
+        except FAILURES:
+            if not twice or not self._context.isolation.enabled:
+                raise
+        return await self._pool(route.service, others).call(ask, attempts=1)
+
+    def _checked(self, reply: Reply) -> Reply:
+        """Return an answer that clients can read: empty, or JSON. Raises CallFailed for any other.
+
+        A server that talks nonsense would not be found out otherwise: status 200 opens no breaker.
+        """
+        if reply.body and self._context.isolation.enabled:
+            json_of(reply)
+        return reply
+
+    def _command(self, route: Route) -> Command[[Exchange, Route, bytes], Reply]:
+        command = self._commands.get(route.path)
+        if command is None:
+            command = self._context.isolation.command(f"route{route.path}", self._pass_on, settings=_ROUTE_SETTINGS)
+            self._commands[route.path] = command
+        return command
+
+    def _pool(self, service: str, instances: Sequence[str]) -> Replicas[str]:
+        """Return the replicas of a group of instances; all of them where there are too many groups already."""
+        key = (service, tuple(sorted(instances)))
+        pool = self._pools.get(key)
+        if pool is None:
+            everybody = (service, tuple(sorted(self._all[service])))
+            if key != everybody and len(self._pools) >= POOLS_MAX:
+                return self._pools[everybody]
+            only = None if key == everybody else key[1]
+            pool = self._context.replicas(service, _REPLICA_SETTINGS, only=only)
+            self._pools[key] = pool
+        return pool
 
 
 class Gateway:
-    """The service: the token filter in front, a Command for each route behind it."""
+    """The service."""
 
     def __init__(self, context: Context) -> None:
-        self._signing_key = context.text("signing_key")
-        self._http = context.http
-        self._routes: Mapping[str, Route] = {route.path: route for route in ROUTES}
-        self._replicas = {
-            service: context.replicas(service, _REPLICA_SETTINGS)
-            for service in sorted({route.service for route in ROUTES})
+        self._now = context.now
+        instances = {
+            service: [called.instance for called in called_instances]
+            for service, called_instances in context.config.calls.items()
         }
-        self._commands = {
-            route.path: context.isolation.command(f"route{route.path}", self._pass_on, settings=_ROUTE_SETTINGS)
-            for route in ROUTES
-        }
+        first = [route for route in DEFAULT_ROUTES if route["service"] in instances]
+        self.routes = Routes(RouteTable.from_json({"routes": first}, instances), instances)
+        self.traffic = Traffic()
+        service = AskService(context)
+        service.prepare(self.routes.table)
+        self.chain = FilterChain(context.now)
+        self.chain.add(
+            Sizes(),
+            FindRoute(lambda: self.routes.table),
+            Authentication(tokens.Keyring.from_settings(context.config.settings)),
+            service,
+            StaticAnswer(),
+            CountTraffic(self.traffic),
+        )
+        if context.on("rate_limits"):
+            self.chain.add(*_rate_limits(context))
+        self.admin = Admin(AdminGate.of(context), self.routes, self.chain, self.traffic, context.now)
 
     async def handle(self, request: web.Request) -> web.Response:
         """Answer any request."""
-        route = self._routes.get(request.path)
-        if route is None:
-            return json_response({"error": f"no route for {request.path}"}, status=404)
-        if request.method != route.method:
-            return json_response({"error": f"use {route.method}"}, status=405, headers={"Allow": route.method})
-        try:
-            claims = tokens.verify(_token(request), self._signing_key)
-        except tokens.InvalidToken as error:
-            return json_response({"error": f"not a valid token: {error}"}, status=401)
-        passport = Passport(subscriber=claims, ip=client_address(request.headers.get("X-Forwarded-For")))
-        body = await request.read()
-        try:
-            reply = await self._commands[route.path](route, passport, body)
-        except Rejected as answer:
-            return web.Response(status=answer.status, body=answer.body, content_type="application/json")
-        return web.Response(status=reply.status, body=reply.body, content_type="application/json")
+        answer = await self.chain.run(
+            Exchange(
+                begun_s=self._now(),
+                method=request.method,
+                path=request.path,
+                query=request.query_string,
+                headers=request.headers,
+                address=client_address(request.headers.get("X-Forwarded-For")),
+                read=request.read,
+            )
+        )
+        return web.Response(
+            status=answer.status, body=answer.body, headers=answer.headers, content_type="application/json"
+        )
 
-    async def _pass_on(self, route: Route, passport: Passport, body: bytes) -> Reply:
-        headers = {HEADER: passport.to_header(), "Content-Type": "application/json"}
-
-        async def ask(address: str) -> Reply:
-            return await self._http.request(route.method, f"http://{address}{route.path}", data=body, headers=headers)
-
-        return await self._replicas[route.service].call(ask)
+    def priority(self, request: web.Request) -> Priority:
+        """Return how important a request is: what its route says; those who run the system come first."""
+        if request.path.startswith("/admin/"):
+            return Priority.CRITICAL
+        route = self.routes.table.find(request.path)
+        return Priority.LOW if route is None else route.priority
 
 
-def _token(request: web.Request) -> str:
-    value = request.headers.get("Authorization", "")
-    if not value.startswith(_BEARER):
-        raise tokens.InvalidToken("the header Authorization: Bearer <token> is missing")
-    return value[len(_BEARER) :]
+def _rate_limits(context: Context) -> tuple[RateLimits, RateLimits]:
+    account = RateLimiter(context.number("account_rate_per_s", 20.0), context.number("account_burst", 60.0))
+    address = RateLimiter(context.number("address_rate_per_s", 50.0), context.number("address_burst", 150.0))
+    return (
+        RateLimits("address_rate", 30, address, lambda exchange: exchange.address, "address"),
+        RateLimits(
+            "account_rate",
+            45,
+            account,
+            lambda exchange: None if exchange.subscriber is None else exchange.subscriber.id,
+            "account",
+        ),
+    )
+
+
+def _others(everybody: Sequence[str], canary: Canary) -> Sequence[str]:
+    """Return the instances that are not the canary's; all, where that leaves none."""
+    return [one for one in everybody if one not in canary.instances] or everybody
+
+
+def _answer(status: int, body: bytes, headers: Mapping[str, str]) -> Answer:
+    return Answer(status=status, body=body, headers={name: headers[name] for name in PASSED_BACK if name in headers})
 
 
 def build(context: Context) -> web.Application:
     """Return the gateway's application."""
-    app = application(context)
-    app.router.add_route("*", "/{path:.*}", Gateway(context).handle)
+    gateway = Gateway(context)
+    app = application(context, priority=gateway.priority)
+    gateway.admin.add_to(app)
+    app.router.add_route("*", "/{path:.*}", gateway.handle)
     return app

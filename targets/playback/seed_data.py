@@ -145,9 +145,9 @@ class SeedData:
         return f"10.{country * len(ISPS) + position}.{host}"
 
     @staticmethod
-    def token(subscriber: Subscriber, signing_key: str) -> str:
-        """Return the signed token of ``subscriber``."""
-        return tokens.issue(subscriber, signing_key)
+    def token(subscriber: Subscriber, keys: tokens.Keyring | str) -> str:
+        """Return the signed token of ``subscriber``; it never expires."""
+        return tokens.issue(subscriber, keys)
 
     def holdings(self, isp: str, index: int) -> int:
         """Return the titles that OCA number ``index`` (from 1) holds: bit *i* stands for the title at position *i*.

@@ -11,7 +11,7 @@ import asyncio
 import json
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
@@ -78,6 +78,8 @@ class Context:
         self.shedder = Shedder(SHEDDING)
         self._session = new_session()
         self.http = ServiceClient(self._session, enabled=self.isolation.enabled)
+        self.now = asyncio.get_running_loop().time
+        """The event loop's clock, in seconds: the same for all processes of a machine."""
         self._loops: list[asyncio.Task[None]] = []
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Gets the exception of a background loop that ended by a mistake of ours."""
@@ -96,15 +98,19 @@ class Context:
         settings: ReplicaSettings | None = None,
         *,
         healthy: Callable[[str], bool] | None = None,
+        only: Collection[str] | None = None,
     ) -> Replicas[str]:
-        """Return the replicas of ``service``, isolated; ``healthy`` is what else is known of an address."""
-        names = [called.instance for called in self.config.calls[service]]
+        """Return the replicas of ``service``, isolated; ``healthy`` is what else is known of an address.
+
+        ``only`` names some of the instances, for a group of their own. Raises ValueError when there are none such.
+        """
+        called = [one for one in self.config.calls[service] if only is None or one.instance in only]
         return Replicas(
-            service,
-            self.addresses(service),
+            service if only is None else f"{service}:{'+'.join(sorted(only))}",
+            [one.address for one in called],
             isolation=self.isolation,
             settings=settings,
-            names=names,
+            names=[one.instance for one in called],
             healthy=healthy,
         )
 
@@ -248,7 +254,12 @@ async def serve(
     ``started`` is called when the port accepts. Raises OSError when the port is taken.
     """
     context = Context(config)
-    runner = web.AppRunner(build(context), access_log=None, shutdown_timeout=_SHUTDOWN_S, keepalive_timeout=75.0)
+    try:
+        app = build(context)
+    except BaseException:
+        await context.close()
+        raise
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S, keepalive_timeout=75.0)
     try:
         await runner.setup()
         await web.TCPSite(runner, config.host, config.port, reuse_address=True, backlog=512).start()

@@ -17,7 +17,7 @@ from tests.unit.experiment.building import Project
 from tests.unit.experiment.test_parser import WRONG, WRONG_FAULTS
 
 ROOT = Path(__file__).resolve().parents[3]
-EXPERIMENTS = sorted((ROOT / "experiments").glob("*.yaml"))
+EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.yaml"))
 TOPOLOGIES = sorted((ROOT / "targets").glob("*/topology.yaml"))
 
 BEYOND_A_SCHEMA = {

@@ -18,6 +18,7 @@ from chaos.resilience import (
     Force,
     Isolation,
     Overloaded,
+    ReplicaChoice,
     Replicas,
     ReplicaSettings,
     RetryBudget,
@@ -50,6 +51,40 @@ def make_replicas(addresses="ab", *, enabled=True, switches=None, seed=1, **sett
     isolation = Isolation(rng=random.Random(seed), enabled=enabled, switches=switches)
     settings = {"breaker": NEVER_OPENS, **settings}
     return Replicas("play_api", list(addresses), isolation=isolation, settings=ReplicaSettings(**settings)), isolation
+
+
+@virtual
+async def test_in_turn_each_replica_gets_a_call_and_one_that_is_left_out_costs_nobody_a_turn():
+    sick = set()
+    isolation = Isolation(rng=random.Random(1))
+    replicas = Replicas(
+        "play_api",
+        list("abc"),
+        isolation=isolation,
+        settings=ReplicaSettings(choice=ReplicaChoice.ROUND_ROBIN),
+        healthy=lambda address: address not in sick,
+    )
+    servers = Servers()
+    for _ in range(6):
+        await replicas.call(servers)
+    sick.add("b")
+    for _ in range(4):
+        await replicas.call(servers)
+    assert servers.asked == list("abcabc" + "acac")
+
+
+@virtual
+async def test_the_least_busy_replica_gets_the_call_and_equally_busy_ones_share():
+    replicas, _ = make_replicas("abc", choice=ReplicaChoice.LEAST_BUSY)
+    servers = Servers(a=[0.9], b=[0.9], c=[0.9])
+    calls = [asyncio.create_task(replicas.call(servers)) for _ in range(6)]
+    await asyncio.sleep(0.5)
+    assert sorted(servers.asked[:3]) == sorted(servers.asked[3:]) == list("abc")
+    await asyncio.gather(*calls)
+    servers = Servers()
+    for _ in range(300):
+        await replicas.call(servers)
+    assert min(Counter(servers.asked)[address] for address in "abc") > 70
 
 
 @virtual

@@ -115,6 +115,13 @@ async def test_an_answer_says_who_is_at_fault(server, session, query, raised):
         assert error.json() == {"refused": "plan"}
 
 
+async def test_a_status_that_the_caller_takes_for_an_answer_is_one(server, session):
+    reply = await ServiceClient(session).request(
+        "GET", str(server.make_url("/status")), params={"status": "429", "retry": "3"}, answers=(429,)
+    )
+    assert (reply.status, reply.headers["Retry-After"]) == (429, "3")
+
+
 async def test_an_answer_that_is_too_large_is_an_error(server, session):
     client = ServiceClient(session, body_bytes_max=99_999)
     with pytest.raises(aiohttp.ClientPayloadError, match="99999 bytes"):
