@@ -98,14 +98,18 @@ class ReplicatedLog:
         addresses = {one.instance: one.address for one in config.calls.get(config.service, ())}
         addresses.pop(config.instance, None)
         self._journal = Journal(path)
-        self._node = RaftNode(
-            config.instance,
-            [config.instance, *addresses],
-            timing=self._timing,
-            rng=context.rng,
-            stored=self._journal.load(applied=machine.applied),
-            now_s=self._loop.time(),
-        )
+        try:
+            self._node = RaftNode(
+                config.instance,
+                [config.instance, *addresses],
+                timing=self._timing,
+                rng=context.rng,
+                stored=self._journal.load(applied=machine.applied),
+                now_s=self._loop.time(),
+            )
+        except BaseException:
+            self._journal.close()
+            raise
         self._applied = machine.applied
         self._queued: list[tuple[str, Future[dict[str, object]]]] = []
         self._undecided: dict[int, Future[dict[str, object]]] = {}

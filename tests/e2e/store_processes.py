@@ -11,15 +11,11 @@ import os
 import signal
 import sys
 import traceback
-from pathlib import Path
-
-from aiohttp import web
 
 from chaos.topology.model import InstanceConfig
 from chaos.topology.wire import config_from_json
 from targets.playback import store
-from targets.playback.service import Context, serve
-from tests.unit.playback.tally import Tally
+from targets.playback.service import serve
 
 
 def main() -> None:
@@ -42,18 +38,13 @@ def run(config: InstanceConfig, parent_alive: int) -> None:
     async def until_the_parent_ends() -> None:
         stop = asyncio.Event()
         asyncio.get_running_loop().add_reader(parent_alive, stop.set)
-        await serve(config, build, stop)
+        await serve(config, store.build, stop)
 
     try:
         asyncio.run(until_the_parent_ends())
     except Exception:  # noqa: BLE001 - whatever it is, it must not go on where the parent was
         traceback.print_exc()
     os._exit(0)
-
-
-def build(context: Context) -> web.Application:
-    """Return a replica with a state machine that keeps everything."""
-    return store.build(context, machine=Tally(Path(context.config.data_dir) / "tally.sqlite"))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import random
 import signal
 import sqlite3
 import sys
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import aiohttp
@@ -19,7 +19,6 @@ from chaos.topology.wire import config_to_json
 from tests.e2e.running import ROOT
 from tests.unit.playback.little_target import config, dead_address
 from tests.unit.playback.store_replicas import TIMING
-from tests.unit.playback.tally import Tally
 
 pytestmark = pytest.mark.e2e
 
@@ -142,7 +141,16 @@ class Writers:
     async def post(self, key: str) -> bool:
         """Write one command, at any replica; whether it was acknowledged."""
         address = self._stores.addresses[self._rng.choice(NAMES)]
-        body = {"id": key, "kind": "count"}
+        body = {
+            "id": key,
+            "kind": "sign_up",
+            "account": f"account/{key}",
+            "email": f"{key}@example.com",
+            "password_hash": "none",
+            "plan": "basic",
+            "country": "country-01",
+            "at_s": 1.0,
+        }
         try:
             async with (
                 asyncio.timeout(1.0),
@@ -153,7 +161,7 @@ class Writers:
             return False
         assert response.status in {200, 503, 504}
         if response.status == 200:
-            self.acknowledged[key] = answer["first"]
+            self.acknowledged[key] = answer["index"]
         return response.status == 200
 
 
@@ -216,20 +224,19 @@ async def test_a_leader_that_is_paused_and_goes_on_acknowledges_nothing_that_is_
 
 
 def check(folder: Path, writers: Writers) -> None:
-    """Look at what the replicas have on disk: the same, with every acknowledged command in it, once."""
-    kept = {}
-    logs = {}
+    """Look at what the replicas have on disk: the same, with every acknowledged sign-up in it, once."""
+    tables: dict[str, list[list[tuple]]] = {}
     for name in NAMES:
-        tally = Tally(folder / name / "tally.sqlite")
-        kept[name] = tally.kept()
-        tally.close()
-        journal = sqlite3.connect(folder / name / "raft.sqlite")
-        logs[name] = journal.execute("SELECT position, term, command FROM log ORDER BY position").fetchall()
-        journal.close()
-    assert kept["store-1"] == kept["store-2"] == kept["store-3"]
-    assert logs["store-1"] == logs["store-2"] == logs["store-3"]
-    carried_out = {key: position for _, key, position in kept["store-1"]}
-    assert len(carried_out) == len(kept["store-1"]), "nothing was carried out twice"
-    lost = {key for key, first in writers.acknowledged.items() if carried_out.get(key) != first}
+        with closing(sqlite3.connect(folder / name / "ledger.sqlite")) as ledger:
+            tables[name] = [
+                ledger.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall() for table in ("accounts", "results")
+            ]
+        with closing(sqlite3.connect(folder / name / "raft.sqlite")) as journal:
+            tables[name].append(journal.execute("SELECT * FROM log ORDER BY position").fetchall())
+    assert tables["store-1"] == tables["store-2"] == tables["store-3"]
+    accounts, results, log = tables["store-1"]
+    carried_out = {key: position for key, position, _ in results}
+    lost = {key for key, index in writers.acknowledged.items() if carried_out.get(key) != index}
     assert lost == set()
-    assert all(json.loads(command)["id"] in carried_out for _, _, command in logs["store-1"] if command)
+    assert {account for account, *_ in accounts} == {f"account/{key}" for key in carried_out}
+    assert {json.loads(command)["id"] for _, _, command in log if command} == carried_out.keys()

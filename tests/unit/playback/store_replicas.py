@@ -21,14 +21,18 @@ TIMING = {"store_heartbeat_s": 0.03, "store_election_s": 0.15}
 
 
 class StoreReplicas:
-    """Up to ``size`` replicas, ``store-1`` and so on; each may be stopped and started again with its data."""
+    """Replicas ``store-1`` and so on; each may be stopped and started again with its data.
 
-    def __init__(self, size: int = 3, *, disabled: tuple[str, ...] = ()) -> None:
+    Commands go to a `Tally`, or with ``tallied`` False to the store's own ledger.
+    """
+
+    def __init__(self, size: int = 3, *, disabled: tuple[str, ...] = (), tallied: bool = True) -> None:
         self.addresses = [dead_address() for _ in range(size)]
         self.names = [f"store-{number}" for number in range(1, size + 1)]
         self.contexts: dict[str, Context] = {}
         self.tallies: dict[str, Tally] = {}
         self._disabled = disabled
+        self._tallied = tallied
         self._servers: dict[str, TestServer] = {}
         self._closing = contextlib.AsyncExitStack()
 
@@ -61,16 +65,19 @@ class StoreReplicas:
                     disabled=self._disabled,
                 )
             )
-            tally = self.tallies[name] = Tally(folder / "tally.sqlite")
+            if self._tallied:
+                self.tallies[name] = Tally(folder / "tally.sqlite")
+            app = store.build(context, machine=self.tallies.get(name))
             port = int(self.addresses[index - 1].rpartition(":")[2])
-            server = TestServer(store.build(context, machine=tally), host="127.0.0.1", port=port)
+            server = TestServer(app, host="127.0.0.1", port=port)
             await server.start_server(shutdown_timeout=0.05)
             self._servers[name] = server
 
     async def stop(self, name: str) -> None:
         """Stop a replica."""
         await self._servers.pop(name).close()
-        self.tallies[name].close()
+        if self._tallied:
+            self.tallies[name].close()
 
     def address(self, name: str) -> str:
         """Where a replica listens."""
@@ -88,10 +95,10 @@ class StoreReplicas:
         async with self.http.post(f"http://{self.address(name)}{path}", **given) as response:
             return response.status, await response.json(), response.headers
 
-    async def write(self, name: str, key: str, **more: object) -> dict[str, Any]:
+    async def write(self, name: str, key: str, *, kind: str = "count", **more: object) -> dict[str, Any]:
         """Have a command carried out, repeated while an election is on; the result."""
         for _ in range(400):
-            status, result, _ = await self.post(name, {"id": key, "kind": "count", **more})
+            status, result, _ = await self.post(name, {"id": key, "kind": kind, **more})
             if status == 200:
                 return result
             assert status in {503, 504}
