@@ -83,11 +83,12 @@ class Processes:
         return None
 
     async def until_equal(self) -> None:
-        """Wait until all have applied the same."""
+        """Wait until all know the same leader and have applied the same."""
         async with asyncio.timeout(5.0):
             while True:
                 said = [await self.status(name) for name in NAMES]
-                if all(said) and len({(one["leader"], one["applied"], one["term"]) for one in said if one}) == 1:
+                known = {(one["leader"], one["term"], one["applied"]) if one else None for one in said}
+                if len(known) == 1 and None not in known and said[0]["leader"] is not None:
                     return
                 await asyncio.sleep(0.02)
 
@@ -206,9 +207,8 @@ async def test_a_leader_that_is_paused_and_goes_on_acknowledges_nothing_that_is_
                 tasks.create_task(writers.write(writer))
             for _ in range(2):
                 await asyncio.sleep(0.2)
-                paused = await stores.leader()
-                if paused is None:
-                    continue
+                while (paused := await stores.leader()) is None:
+                    await asyncio.sleep(0.01)
                 stores.signal(paused, signal.SIGSTOP)
                 await asyncio.sleep(0.6)
                 before = len(writers.acknowledged)
