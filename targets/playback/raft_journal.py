@@ -1,7 +1,8 @@
 """A replica's term, vote and log in SQLite: what it may not forget, on disk before anything else is done.
 
 With ``synchronous = FULL`` every save is flushed to the disk before it returns, so it outlives a loss of power too. The
-file belongs to one process at a time.
+file belongs to one process at a time. A replica that lost it must not come back under its name: it would have forgotten
+whom it voted for, and what it had acknowledged.
 """
 
 from __future__ import annotations

@@ -145,12 +145,15 @@ class Simulation:
         if machine.paused:
             machine.held_back.append(given)
             return None
+        led_term = node.term if node.role is Role.LEADER else None
         outputs = node.step(self.now_s, given)
         doom = self.rng.randrange(4) if self.rng.random() < self.crash_in_step else None
         if doom == 0:
             self.kill(name)
             return None
         if outputs.persist is not None:
+            if led_term == node.term and outputs.persist.first is not None:
+                assert outputs.persist.first > len(machine.disk.entries), "a leader only appends"
             machine.disk.save(outputs.persist)
             self._check_written(machine.disk, outputs.persist)
         if doom == 1:
