@@ -175,7 +175,7 @@ async def test_no_acknowledged_write_is_lost_whoever_is_killed(tmp_path):
             for writer in range(WRITERS):
                 tasks.create_task(writers.write(writer))
             for number in range(KILLS):
-                await asyncio.sleep(rng.uniform(0.05, 0.3))
+                await asyncio.sleep(rng.uniform(0.05, 0.2))
                 leader = await stores.leader()
                 # Every third time the leader; now and then two at once, so that no majority is left.
                 victims = {leader if leader and number % 3 == 0 else rng.choice(NAMES)}
@@ -183,7 +183,7 @@ async def test_no_acknowledged_write_is_lost_whoever_is_killed(tmp_path):
                     victims.add(rng.choice(NAMES))
                 for victim in sorted(victims):
                     stores.kill(victim)
-                await asyncio.sleep(rng.uniform(0.0, 0.25))
+                await asyncio.sleep(rng.uniform(0.0, 0.2))
                 for victim in sorted(victims):
                     await stores.start(victim)
                 progress.append(len(writers.acknowledged))
