@@ -1,21 +1,30 @@
-"""The store of record: subscribers, titles and licences in SQLite, behind a small HTTP API.
+"""The store of record: subscribers, titles, licences and accounts in SQLite, over HTTP, on several replicas.
 
-    GET /subscribers/{id}   {"id", "plan", "country"}
-    GET /titles/{id}        {"id", "minimum_plan", "countries"}
-    GET /licences           {"version", "titles": [...]}: all titles, for those who keep a copy; ETag is the version
+    GET  /subscribers/{id}   {"id", "plan", "country"}, of the seed or with an account
+    GET  /titles/{id}        {"id", "minimum_plan", "countries"}
+    GET  /licences           {"version", "titles": [...]}: all titles, for those who keep a copy; ETag is the version
+    /accounts, /billing      see `ledger_routes`
+    /commands, /leader       see `log_routes`
 
-It is filled from the seed when it first starts. A lookup by primary key takes microseconds, so it is done in the event
-loop, without a thread.
+Every replica is filled from the same seed when it first starts, and answers reads. Accounts are changed by commands in
+a log that the replicas agree on, so that each makes the same changes in the same order to its own ledger. A lookup by
+primary key takes microseconds, so it is done in the event loop, without a thread.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
+from functools import partial
 from pathlib import Path
 
 from aiohttp import web
 
+from chaos.resilience.shedding import PRIORITY_HEADER, Priority
+from targets.playback import ledger_routes
+from targets.playback.ledger import Ledger
+from targets.playback.log_routes import RAFT_PATH, add_log_routes, caught_up
+from targets.playback.replicated_log import ReplicatedLog, StateMachine
 from targets.playback.seed_data import SeedData
 from targets.playback.service import Context, application, json_response
 from targets.playback.validation import Plan, Subscriber, Title
@@ -83,15 +92,19 @@ class Store:
         self._db.close()
 
 
-def build(context: Context) -> web.Application:
-    """Return the store's application, with the database filled."""
-    store = Store(Path(context.config.data_dir) / "store.sqlite")
+def build(context: Context, *, machine: StateMachine | None = None) -> web.Application:
+    """Return the store's application, with the database filled; commands go to the ledger, or to ``machine``."""
+    folder = Path(context.config.data_dir)
+    store = Store(folder / "store.sqlite")
     store.fill(SeedData.of(context.config))
+    ledger = Ledger(folder / "ledger.sqlite")
+    log = ReplicatedLog(context, machine or ledger, folder / "raft.sqlite")
     snapshots: dict[int, bytes] = {}
-    app = application(context)
+    app = application(context, ready=lambda: log.leader is not None, priority=_priority)
 
     async def subscriber(request: web.Request) -> web.Response:
-        found = store.subscriber(request.match_info["id"])
+        asked = request.match_info["id"]
+        found = store.subscriber(asked) or (ledger.subscriber(asked) if asked.isprintable() else None)
         return json_response({"error": "no such subscriber"}, status=404) if found is None else _found(found)
 
     async def title(request: web.Request) -> web.Response:
@@ -109,14 +122,28 @@ def build(context: Context) -> web.Application:
             snapshots[version] = json.dumps(snapshot, separators=(",", ":")).encode()
         return web.Response(body=snapshots[version], content_type="application/json", headers={"ETag": etag})
 
+    async def stop(_: web.Application) -> None:
+        await log.close()
+
     async def close(_: web.Application) -> None:
+        ledger.close()
         store.close()
 
-    app.router.add_get("/subscribers/{id}", subscriber)
-    app.router.add_get("/titles/{id}", title)
-    app.router.add_get("/licences", licences)
+    app.router.add_get("/subscribers/{id}", caught_up(log, subscriber))
+    app.router.add_get("/titles/{id}", caught_up(log, title))
+    app.router.add_get("/licences", caught_up(log, licences))
+    add_log_routes(app, log)
+    ledger_routes.add_routes(app, ledger, around=partial(caught_up, log))
+    app.on_shutdown.append(stop)
     app.on_cleanup.append(close)
     return app
+
+
+def _priority(request: web.Request) -> Priority:
+    """Return how important a request is: before all others comes what keeps the replicas together."""
+    return (
+        Priority.CRITICAL if request.path == RAFT_PATH else Priority.from_header(request.headers.get(PRIORITY_HEADER))
+    )
 
 
 def _found(record: Subscriber | Title) -> web.Response:
