@@ -20,6 +20,7 @@ from targets.playback import (
     oca,
     play_api,
     playback_apps,
+    signup_api,
     steering,
     store,
     valkey,
@@ -40,6 +41,7 @@ SERVICES: Mapping[str, Build] = {
     "steering": steering.build,
     "cache_control": cache_control.build,
     "store": store.build,
+    "signup_api": signup_api.build,
     "oca": oca.build,
 }
 
