@@ -99,13 +99,13 @@ class RowMaker:
                 values = await self._values(list(marks))
             if not any(await asyncio.gather(*(self._write(zone, guard, values) for zone, guard in self._zones))):
                 return False
+            now_s = self._now_s()
+            for mark in marks.values():
+                self.delays.record(now_s, now_s - _at_s(mark))
             async with self._reading():
                 await self._stream.settle(marks)
         except FAILURES:
             return False
-        now_s = self._now_s()
-        for mark in marks.values():
-            self.delays.record(now_s, now_s - _at_s(mark))
         return True
 
     async def _write(self, zone: Zone, guard: Callable[[], Guard], values: Sequence[tuple[str, bytes]]) -> bool:
