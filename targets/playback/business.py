@@ -44,7 +44,7 @@ Table = Sequence[Sequence[str | int]]
 
 
 class Lake:
-    """Writes the figures of each date that has changed, into the folder of setting ``lake_dir`` or of its own data."""
+    """Writes the figures into the folder of the setting ``lake_dir``, or else of this instance's own data."""
 
     def __init__(self, context: Context, stream: EventStream) -> None:
         folder = context.config.settings.get("lake_dir")
@@ -54,10 +54,9 @@ class Lake:
         self._asking = context.isolation.guard("events.figures", settings=_SETTINGS)
         self._written: dict[str, int] = {}
         self.files_written = 0
-        context.repeat(self._write, period_s=context.number("lake_every_s", WRITE_EVERY_S))
 
-    async def _write(self) -> bool:
-        """Write what has changed, if the lease is ours."""
+    async def write(self) -> bool:
+        """Write the files of every date that has changed, if the lease is ours; return False when it could not."""
         try:
             async with self._asking():
                 if not await self._stream.lease("lake", self._instance, for_s=LEASE_S):

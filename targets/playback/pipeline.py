@@ -27,7 +27,7 @@ from aiohttp import web
 from chaos.resilience import BreakerSettings, CommandSettings
 from chaos.resilience.latency import quantile
 from targets.playback.activity import ActivityEvent, BadEvent
-from targets.playback.business import Lake
+from targets.playback.business import WRITE_EVERY_S, Lake
 from targets.playback.coviewing import Viewing
 from targets.playback.effects import Calendar, Effects, effects_of, timely
 from targets.playback.event_stream import TOTALS, DeadLetter, EventStream, Message, NoGroup, Step, viewing_of
@@ -230,6 +230,7 @@ class Pipeline:
         self._ask = context.isolation.command("events.show", self._totals, fallback=_unknown, settings=_SHOW_SETTINGS)
         self._answered = False
         context.repeat(self._step, period_s=READ_EVERY_S)
+        context.repeat(self._lake.write, period_s=context.number("lake_every_s", WRITE_EVERY_S))
 
     @property
     def ready(self) -> bool:
