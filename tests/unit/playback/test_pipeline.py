@@ -201,6 +201,36 @@ async def test_whenever_a_consumer_is_killed_another_one_goes_on_and_everything_
         await until(written)
 
 
+async def test_a_consumer_that_hangs_and_comes_back_counts_nothing_twice(valkeys, monkeypatch):
+    monkeypatch.setattr("targets.playback.pipeline.CLAIM_IDLE_S", 0.1)
+    monkeypatch.setattr("targets.playback.pipeline.CLAIM_EVERY_S", 0.05)
+    reached, release = asyncio.Event(), asyncio.Event()
+    async with Plant() as target:
+        first = await target.build(*valkeys)
+        apply = target.pipeline._stream.apply
+
+        async def late(step):
+            reached.set()
+            await release.wait()
+            return await apply(step)
+
+        monkeypatch.setattr(target.pipeline._stream, "apply", late)
+        await target.send(*(event(subscriber=f"s-{number % 3}") for number in range(20)))
+        await asyncio.wait_for(reached.wait(), 5.0)
+        second = await target.build(*valkeys, index=2)
+        await target.until_worked_off(second, of=20)
+        release.set()
+
+        async def has_come_back():
+            return (await target.shown(first))["here"]["duplicates"] == 20
+
+        await until(has_come_back)
+        shown = await target.shown(first)
+        assert (shown["here"]["counted"], shown["here"]["conflicts"]) == (0, 1)
+        assert shown["totals"] == {"counted": 20, "duplicates": 0, "dead_letters": 0}
+    assert kinds(valkeys[0]) == {"play_started": 20}
+
+
 def rows_due(address):
     with client(address) as valkey:
         return valkey.hlen("due")
