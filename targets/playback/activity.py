@@ -54,7 +54,7 @@ class ActivityEvent:
     ``at_s`` is the moment on the machine's monotonic clock, which all event loops of a machine share. ``title`` is
     there exactly when the event is about one. ``watched_s`` belongs to ``stopped``: how long was watched. ``reason``
     (why it stalled, stopped or was cancelled) and ``query`` (what was searched for) are free text of at most 64
-    characters.
+    printable characters.
     """
 
     id: str
@@ -94,7 +94,8 @@ class ActivityEvent:
         else:
             _check("watched_s", self.watched_s, f"not part of {self.kind}", allowed=self.watched_s is None)
         for name, text in (("reason", self.reason), ("query", self.query)):
-            _check(name, text, f"at most {TEXT_MAX} characters", allowed=text is None or len(text) <= TEXT_MAX)
+            allowed = text is None or (len(text) <= TEXT_MAX and text.isprintable())
+            _check(name, text, f"at most {TEXT_MAX} printable characters", allowed=allowed)
 
     @property
     def emitter(self) -> str:
@@ -107,7 +108,7 @@ class ActivityEvent:
         return int(self.id.rpartition("-")[2])
 
     def to_bytes(self) -> bytes:
-        """Return the form that lies in the stream: JSON, fields that are None left out."""
+        """Return the form that lies in the stream: JSON, fields that are None left out; never more than is allowed."""
         fields = {
             "id": self.id,
             "kind": self.kind,
@@ -121,7 +122,7 @@ class ActivityEvent:
             "query": self.query,
         }
         given = {name: value for name, value in fields.items() if value is not None}
-        return json.dumps(given, separators=(",", ":")).encode()
+        return json.dumps(given, separators=(",", ":"), ensure_ascii=False).encode()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> ActivityEvent:

@@ -204,10 +204,10 @@ class EventStream:
                     raise
 
     async def read(self, consumer: str, *, count: int, block_s: float) -> list[Message]:
-        """Return messages that no consumer has got yet; wait ``block_s`` for the first. Raises NoGroup."""
+        """Return messages that no consumer has got yet; wait ``block_s`` for the first (0: do not). Raises NoGroup."""
         with _failures():
             answer = await self._redis.xreadgroup(
-                GROUP, consumer, {STREAM: ">"}, count=count, block=int(block_s * 1000)
+                GROUP, consumer, {STREAM: ">"}, count=count, block=int(block_s * 1000) or None
             )
         return _messages(answer[0][1]) if answer else []
 
@@ -330,6 +330,18 @@ class EventStream:
                 pipeline.xpending(STREAM, GROUP)
                 messages, pending = await pipeline.execute()
         return Backlog(messages=messages, pending=pending["pending"])
+
+    async def dead_letters(self, *, count: int) -> list[DeadLetter]:
+        """Return the newest dead letters, the newest first."""
+        with _failures():
+            entries = await self._redis.xrevrange(DEAD_LETTERS, count=count)
+        return [
+            DeadLetter(
+                message=Message(id=name.decode(), data=fields[_FIELD]),
+                reason=fields[b"reason"].decode(errors="replace"),
+            )
+            for name, fields in entries
+        ]
 
     async def began_s(self, now_s: float) -> float:
         """Return the moment from which all consumers count the date: ``now_s`` of whoever asked first."""

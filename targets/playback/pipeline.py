@@ -1,6 +1,7 @@
 """The stream pipeline: counts activity events, each once, and makes rows and business figures of them.
 
-    GET /pipeline   what waits, what was counted, duplicates, dead letters, and the delay from event to row
+    GET /pipeline                what waits, what was counted, duplicates, dead letters, the delay from event to row
+    GET /pipeline/dead_letters   the newest dead letters, with the reason of each
 
 Any number of instances share the work through one consumer group; each may be killed at any moment. A message goes
 through these steps:
@@ -19,18 +20,17 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from aiohttp import web
 
 from chaos.resilience import BreakerSettings, CommandSettings
 from chaos.resilience.latency import quantile
-from targets.playback.activity import ActivityEvent, BadEvent
 from targets.playback.business import WRITE_EVERY_S, Lake
-from targets.playback.coviewing import Viewing
-from targets.playback.effects import Calendar, Effects, effects_of, timely
-from targets.playback.event_stream import TOTALS, DeadLetter, EventStream, Message, NoGroup, Step, viewing_of
+from targets.playback.counting import EffectsOf, sort, step_of
+from targets.playback.effects import Calendar, effects_of
+from targets.playback.event_stream import TOTALS, DeadLetter, EventStream, Message, NoGroup, Step
 from targets.playback.row_maker import RowMaker
 from targets.playback.service import Context, application, json_response
 from targets.playback.transport import FAILURES
@@ -48,6 +48,7 @@ EPOCH_DATE = "2026-01-01"
 _BLOCK_S = 0.2
 _BATCHES_AT_ONCE = 50
 _CONFLICTS_MAX = 5
+_DEAD_LETTERS_SHOWN = 20
 
 _READ_SETTINGS = CommandSettings(
     timeout_s=1.0, max_concurrent=4, breaker=BreakerSettings(minimum_calls=5, open_s=0.3, open_max_s=1.0)
@@ -56,8 +57,6 @@ _APPLY_SETTINGS = CommandSettings(
     timeout_s=2.0, max_concurrent=4, breaker=BreakerSettings(minimum_calls=5, open_s=0.3, open_max_s=1.0)
 )
 _SHOW_SETTINGS = CommandSettings(timeout_s=0.5, max_concurrent=4, breaker=BreakerSettings(open_s=0.5))
-
-EffectsOf = Callable[[Sequence[ActivityEvent], Mapping[str, Viewing], Calendar], Effects]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -146,25 +145,11 @@ class Consumer:
     async def _count_together(self, messages: Sequence[Message]) -> None:
         """Count messages in one step. Raises CallFailed, and whatever computing their effects raises."""
         assert self._calendar is not None, "messages come after the group was opened"
-        sorted_ = sort(messages, self._now_s())
+        batch = sort(messages, self._now_s())
         for _ in range(_CONFLICTS_MAX):
             async with self._applying():
-                look = await self._stream.look(sorted_.events)
-            fresh = [event for event in sorted_.events if event.id not in look.counted]
-            viewings = {subscriber: viewing_of(text) for subscriber, text in look.viewings.items()}
-            effects = self._effects(fresh, viewings, self._calendar)
-            step = Step(
-                events=fresh,
-                unchanged={subscriber: look.viewings[subscriber] for subscriber in effects.viewings},
-                viewings=effects.viewings,
-                counts=effects.counts,
-                scores=effects.scores,
-                rows=effects.rows,
-                counted=[sorted_.messages[event.id] for event in fresh],
-                duplicates=[*sorted_.repeated, *(sorted_.messages[known] for known in sorted(look.counted))],
-                dead_letters=sorted_.dead_letters,
-            )
-            if await self._apply(step):
+                look = await self._stream.look(batch.events)
+            if await self._apply(step_of(batch, look, self._calendar, effects=self._effects)):
                 return
             self.work.conflicts += 1
         # The others have made progress meanwhile, and these messages will be claimed.
@@ -181,40 +166,6 @@ class Consumer:
         return True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sorted:
-    """Messages, sorted by what is to become of them."""
-
-    events: Sequence[ActivityEvent]
-    messages: Mapping[str, str]
-    """The message of each event, by the event's id."""
-    repeated: Sequence[str]
-    """Messages with an event that another one of these messages has, too."""
-    dead_letters: Sequence[DeadLetter]
-
-
-def sort(messages: Sequence[Message], now_s: float) -> Sorted:
-    """Read messages: events, repetitions of them, and those that can never be counted. Pure."""
-    events: dict[str, ActivityEvent] = {}
-    by_event: dict[str, str] = {}
-    repeated: list[str] = []
-    dead_letters: list[DeadLetter] = []
-    for message in messages:
-        try:
-            event = ActivityEvent.from_bytes(message.data)
-            reason = timely(event, now_s)
-        except BadEvent as error:
-            reason = str(error)
-        if reason is not None:
-            dead_letters.append(DeadLetter(message=message, reason=reason))
-        elif event.id in events:
-            repeated.append(message.id)
-        else:
-            events[event.id] = event
-            by_event[event.id] = message.id
-    return Sorted(events=list(events.values()), messages=by_event, repeated=repeated, dead_letters=dead_letters)
-
-
 class Pipeline:
     """The service: a consumer, a row maker, and the lake's writer."""
 
@@ -228,6 +179,7 @@ class Pipeline:
         self._consumer = Consumer(context, self._stream, self._rows, effects=effects)
         self._lake = Lake(context, self._stream)
         self._ask = context.isolation.command("events.show", self._totals, fallback=_unknown, settings=_SHOW_SETTINGS)
+        self._letters = context.isolation.command("events.dead_letters", self._dead_letters, settings=_SHOW_SETTINGS)
         self._answered = False
         context.repeat(self._step, period_s=READ_EVERY_S)
         context.repeat(self._lake.write, period_s=context.number("lake_every_s", WRITE_EVERY_S))
@@ -253,6 +205,16 @@ class Pipeline:
             }
         )
 
+    async def dead_letters(self, _: web.Request) -> web.Response:
+        """Answer ``GET /pipeline/dead_letters``; 503 when the events' server does not tell."""
+        letters = await self._letters()
+        return json_response(
+            [
+                {"id": one.message.id, "reason": one.reason, "event": one.message.data.decode(errors="replace")}
+                for one in letters
+            ]
+        )
+
     async def close(self) -> None:
         """Close the connections."""
         await self._rows.close()
@@ -262,6 +224,9 @@ class Pipeline:
         answered = await self._consumer.step()
         self._answered = self._answered or answered
         return answered
+
+    async def _dead_letters(self) -> Sequence[DeadLetter]:
+        return await self._stream.dead_letters(count=_DEAD_LETTERS_SHOWN)
 
     async def _totals(self) -> dict[str, object]:
         backlog = await self._stream.backlog()
@@ -293,6 +258,7 @@ def application_of(context: Context, pipeline: Pipeline) -> web.Application:
     """Return the application of a pipeline that was made."""
     app = application(context, ready=lambda: pipeline.ready)
     app.router.add_get("/pipeline", pipeline.show)
+    app.router.add_get("/pipeline/dead_letters", pipeline.dead_letters)
 
     async def close(_: web.Application) -> None:
         await pipeline.close()

@@ -24,7 +24,9 @@ from targets.playback.transport import FAILURES
 MAKE_EVERY_S = 0.05
 SWEEP_EVERY_S = 1.0
 ROWS_TTL_S = 3_600.0
-_LEFT_UNDONE_S = 1.0
+LEFT_UNDONE_S = 1.0
+"""How old an event is before any instance may make its row, and not only the one that counted it."""
+
 _AT_ONCE = 100
 _BATCHES_AT_ONCE = 10
 _DUE_MAX = 5_000
@@ -84,7 +86,7 @@ class RowMaker:
                     self._cursor, found = await self._stream.due(self._cursor, count=_AT_ONCE)
             except FAILURES:
                 return False
-            before_s = self._now_s() - _LEFT_UNDONE_S
+            before_s = self._now_s() - LEFT_UNDONE_S
             left = {row: mark for row, mark in found.items() if row not in self._due and _at_s(mark) < before_s}
             if left and not await self._make(left):
                 return False

@@ -29,7 +29,7 @@ def event(kind: Kind = Kind.PLAY_STARTED, **fields: Any) -> ActivityEvent:
     return ActivityEvent(kind=kind, **fields)
 
 
-def client(address: str, *, errors: str = "strict") -> Redis:
-    """A plain client, to be used in a ``with``; ``errors`` is what becomes of bytes that are no text."""
+def client(address: str) -> Redis:
+    """A plain client, to be used in a ``with``."""
     host, _, port = address.rpartition(":")
-    return Redis(host=host, port=int(port), decode_responses=True, encoding_errors=errors)
+    return Redis(host=host, port=int(port), decode_responses=True)

@@ -24,6 +24,9 @@ PLAY = ActivityEvent(
 STOP = replace(PLAY, kind=Kind.STOPPED, watched_s=3.25)
 
 
+TEXTS = st.text(max_size=TEXT_MAX).filter(str.isprintable) | st.just("\U0001f3ac" * TEXT_MAX)
+
+
 @st.composite
 def events(draw):
     kind = draw(st.sampled_from(Kind))
@@ -36,8 +39,8 @@ def events(draw):
         plan=draw(st.sampled_from(Plan)),
         title=f"title-{draw(st.integers(1, 9999)):04d}" if "title" in needs(kind) else None,
         watched_s=draw(st.floats(0, 86_400)) if "watched_s" in needs(kind) else None,
-        reason=draw(st.none() | st.text(max_size=TEXT_MAX)),
-        query=draw(st.none() | st.text(max_size=TEXT_MAX)),
+        reason=draw(st.none() | TEXTS),
+        query=draw(st.none() | TEXTS),
     )
 
 
@@ -49,12 +52,23 @@ def needs(kind):
 
 @given(events())
 def test_an_event_comes_back_from_the_stream_as_it_was(event):
-    data = event.to_bytes()
-    if len(data) <= EVENT_BYTES_MAX:
-        assert ActivityEvent.from_bytes(data) == event
-    else:
-        with pytest.raises(BadEvent, match="at most 1024 bytes"):
-            ActivityEvent.from_bytes(data)
+    assert ActivityEvent.from_bytes(event.to_bytes()) == event
+
+
+def test_the_longest_event_is_not_too_long_and_anything_longer_is():
+    longest = replace(
+        STOP,
+        id="x" * 80 + "-" + "9" * 15,
+        subscriber="x" * 80,
+        country="x" * 40,
+        at_s=1234567.123456789,
+        watched_s=12345.123456789,
+        reason="\U0001f3ac" * TEXT_MAX,
+        query='"' * TEXT_MAX,
+    )
+    assert ActivityEvent.from_bytes(longest.to_bytes()) == longest
+    with pytest.raises(BadEvent, match="an event has at most 1024 bytes, not 1025"):
+        ActivityEvent.from_bytes(PLAY.to_bytes().ljust(EVENT_BYTES_MAX + 1))
 
 
 def test_the_parts_of_an_id_are_the_emitter_and_a_number():
@@ -94,7 +108,9 @@ def test_a_field_of_another_type_is_named(name, value):
         ({"watched_s": 1.0}, "event.watched_s is '1.0': not part of play_started"),
         ({"kind": Kind.STOPPED}, "event.watched_s is 'None': from 0 to 86400 seconds"),
         ({"kind": Kind.STOPPED, "watched_s": 86_401.0}, "event.watched_s is '86401.0'"),
-        ({"reason": "x" * 65}, "event.reason is 'x+': at most 64 characters"),
+        ({"reason": "x" * 65}, "event.reason is 'x+': at most 64 printable characters"),
+        ({"query": "a\nb"}, "at most 64 printable characters"),
+        ({"query": "\ud800"}, "at most 64 printable characters"),
     ],
 )
 def test_a_field_outside_its_limits_is_named_with_what_is_allowed(changes, message):

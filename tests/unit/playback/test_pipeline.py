@@ -8,9 +8,9 @@ import pytest
 
 from targets.playback.activity import Kind
 from targets.playback.effects import effects_of
-from targets.playback.event_stream import EventStream, Message
+from targets.playback.event_stream import EventStream
 from targets.playback.home_rows import popular_from_bytes, recommendation_from_bytes
-from targets.playback.pipeline import BATCH_MAX, Pipeline, application_of, build, sort
+from targets.playback.pipeline import BATCH_MAX, Pipeline, application_of, build
 from targets.playback.service import Context
 from tests.unit.playback.little_target import LittleTarget, config, dead_address, running_valkey, until, valkey_process
 from tests.unit.playback.pipeline_fixtures import client, event
@@ -140,7 +140,10 @@ async def test_what_cannot_be_read_goes_to_the_dead_letters_and_stops_nobody(val
         shown = await target.until_worked_off(pipeline, of=7)
 
         assert shown["totals"] == {"counted": 2, "duplicates": 0, "dead_letters": 5}
-    reasons = dead_letter_reasons(valkeys[0])
+        status, letters = await target.get(pipeline, "/pipeline/dead_letters")
+    assert status == 200
+    assert [one["event"] for one in letters][-2:] == ["\ufffd\ufffd", "{"]
+    reasons = [one["reason"] for one in letters]
     assert len(reasons) == 5
     assert any("ahead of now" in reason for reason in reasons)
     assert any("at most 1024 bytes, not 5000" in reason for reason in reasons)
@@ -148,7 +151,7 @@ async def test_what_cannot_be_read_goes_to_the_dead_letters_and_stops_nobody(val
 
 def dead_letter_reasons(address):
     """Why messages are dead letters."""
-    with client(address, errors="replace") as valkey:
+    with client(address) as valkey:
         return [fields["reason"] for _, fields in valkey.xrange("activity.dead")]
 
 
@@ -178,6 +181,8 @@ async def test_an_event_whose_effects_fail_is_tried_three_times_while_the_others
 async def test_whenever_a_consumer_is_killed_another_one_goes_on_and_everything_counts_once(valkeys, monkeypatch, when):
     monkeypatch.setattr("targets.playback.pipeline.CLAIM_IDLE_S", 0.2)
     monkeypatch.setattr("targets.playback.pipeline.CLAIM_EVERY_S", 0.05)
+    monkeypatch.setattr("targets.playback.row_maker.SWEEP_EVERY_S", 0.05)
+    monkeypatch.setattr("targets.playback.row_maker.LEFT_UNDONE_S", 0.2)
     reached = asyncio.Event()
 
     async def never(*_):
@@ -301,6 +306,7 @@ async def test_an_outage_of_the_events_server_is_worked_off_and_says_what_is_not
             events.kill()
             shown = await target.shown(pipeline)
             assert (shown["backlog"], shown["totals"]) == (None, None)
+            assert (await target.get(pipeline, "/pipeline/dead_letters"))[0] == 502
             assert shown["here"]["counted"] == 1
             events.start()
             await target.send(*(event() for _ in range(500)))
@@ -344,20 +350,3 @@ async def test_what_it_is_told_must_make_sense():
         with pytest.raises(ValueError, match=message):
             Pipeline(context)
         await context.close()
-
-
-async def test_messages_are_sorted_by_what_becomes_of_them():
-    now_s = asyncio.get_running_loop().time()
-    good = event()
-    messages = [
-        Message(id=f"{number}-0", data=data) for number, data in enumerate((good.to_bytes(), b"", good.to_bytes()))
-    ]
-
-    found = sort(messages, now_s)
-
-    assert found.events == [good]
-    assert found.messages == {good.id: "0-0"}
-    assert found.repeated == ["2-0"]
-    assert [(one.message.id, one.reason[:28]) for one in found.dead_letters] == [
-        ("1-0", "an event is a JSON object: E")
-    ]
