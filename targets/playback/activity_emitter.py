@@ -80,14 +80,16 @@ class Activity:
         watched_s: float | None = None,
         reason: str | None = None,
         query: str | None = None,
+        event_id: str | None = None,
     ) -> None:
         """Have an event sent soon. Never waits, never raises: see ``counts`` for what became of it.
 
         ``title`` is needed by plays, stalls and stops, ``watched_s`` (in seconds) by stops; see ``ActivityEvent``.
+        ``event_id`` is for an event that has one already, because whoever reports it may report it twice.
         """
         try:
             event = ActivityEvent(
-                id=f"{self._emitter}-{self._emitted + 1}",
+                id=event_id or f"{self._emitter}-{self._emitted + 1}",
                 kind=kind,
                 at_s=self._now_s(),
                 subscriber=subscriber.id,

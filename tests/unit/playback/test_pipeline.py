@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
+from targets.playback import pipeline as pipeline_module
 from targets.playback.activity import Kind
 from targets.playback.effects import effects_of
 from targets.playback.event_stream import EventStream
@@ -313,6 +315,30 @@ async def test_an_outage_of_the_events_server_is_worked_off_and_says_what_is_not
             shown = await target.until_worked_off(pipeline, of=501)
 
         assert shown["totals"] == {"counted": 501, "duplicates": 0, "dead_letters": 0}
+
+
+async def test_an_events_server_that_hangs_is_not_waited_for_and_worked_off_when_it_goes_on(monkeypatch):
+    for settings in ("_READ_SETTINGS", "_APPLY_SETTINGS", "_SHOW_SETTINGS"):
+        impatient = replace(getattr(pipeline_module, settings), timeout_s=0.25)
+        monkeypatch.setattr(pipeline_module, settings, impatient)
+    with valkey_process("events") as events:
+        async with Plant() as target:
+            pipeline = await target.build(events.address, dead_address(), dead_address())
+            await target.send(event())
+            await target.until_worked_off(pipeline)
+
+            async def given_up():
+                return (await target.breakers(pipeline))["events.read"]["timeouts"] > 0
+
+            events.freeze()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(target.send(*(event() for _ in range(50))))
+                await until(given_up)
+                assert (await target.shown(pipeline))["backlog"] is None
+                events.thaw()
+            shown = await target.until_worked_off(pipeline, of=51)
+
+        assert shown["totals"] == {"counted": 51, "duplicates": 0, "dead_letters": 0}
 
 
 async def test_an_events_server_that_lost_everything_is_begun_anew(valkeys):

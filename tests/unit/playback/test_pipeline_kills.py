@@ -108,7 +108,7 @@ async def test_every_acknowledged_event_is_counted_exactly_once_whoever_is_kille
         victims = [events, *pipelines, events, *pipelines, events, *pipelines, events]
         rng.shuffle(victims)
         for victim in victims:
-            await asyncio.sleep(rng.uniform(0.1, 0.5))
+            await asyncio.sleep(rng.uniform(0.1, 0.4))
             victim.kill()
             if victim is events:
                 await asyncio.sleep(rng.uniform(0.0, 0.2))
