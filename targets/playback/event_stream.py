@@ -38,6 +38,9 @@ DUE = "due"
 TOTALS = "figures/totals"
 STREAM_MAX = 200_000
 DEAD_LETTERS_MAX = 10_000
+VIEWING_TTL_S = 30 * 86_400
+"""Who has not watched anything for so long begins anew: so there are as many viewings as active subscribers."""
+
 
 _FIELD = b"event"
 _BLOCK_BITS = 65_536
@@ -71,7 +74,7 @@ for _, one in ipairs(step.bits) do
   redis.call('SETBIT', one[1], one[2], 1)
   redis.call('EXPIRE', one[1], step.remember_s)
 end
-for _, one in ipairs(step.texts) do redis.call('SET', one[1], one[2]) end
+for _, one in ipairs(step.texts) do redis.call('SET', one[1], one[2], 'EX', step.viewing_s) end
 for _, one in ipairs(step.counts) do redis.call('HINCRBY', one[1], one[2], one[3]) end
 for _, one in ipairs(step.scores) do
   redis.call('ZINCRBY', one[1], one[3], one[2])
@@ -258,6 +261,7 @@ class EventStream:
             "counted": list(step.counted),
             "duplicates": list(step.duplicates),
             "remember_s": int(AGE_MAX_S),
+            "viewing_s": VIEWING_TTL_S,
             "scores_max": _SCORES_MAX,
             "dead_max": DEAD_LETTERS_MAX,
         }

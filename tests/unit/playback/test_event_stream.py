@@ -89,6 +89,7 @@ async def test_a_step_counts_remembers_and_acknowledges(server, valkey):
         assert (await stream.look([play])).counted == {play.id}
         assert await stream.due(0, count=10) == (0, {"home/someone": "1 12.25"})
     assert 0 < valkey.ttl("counted/test-1/0") <= 7 * 86_400
+    assert 0 < valkey.ttl("viewing/someone") <= 30 * 86_400
 
 
 async def test_a_step_on_what_has_changed_does_nothing_at_all(server, valkey):
