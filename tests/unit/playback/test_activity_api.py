@@ -26,11 +26,12 @@ async def reporting(events):
         context = Context(config("play_api", calls={"events": [events]}))
         activity = Activity(context)
         app = application(context)
+        activity.install(app)
         app.router.add_post("/activity", report_handler(activity))
         address = await target.serve(app)
         headers = {HEADER: passport_of(target.data.subscribers[0]).to_header()}
         yield lambda body, **other: target.post(address, "/activity", body, **(other or headers)), activity
-        await activity.close()
+        assert (await target.get(address, "/activity"))[1]["emitted"] == activity.counts.emitted
 
 
 async def test_reports_become_events_with_an_id_that_is_the_players():
