@@ -9,7 +9,8 @@ for what is not there something simpler stands in:
     personal row        cache, near zone -> cache, far zone -> no such row: a new subscriber has none either
     popular titles      cache, near zone -> cache, far zone -> this process's last copy -> a stretch of the catalogue
 
-``degraded`` names the commands of the cache that failed, and what stood in.
+``degraded`` names the commands of the cache that failed, and what stood in. A cache that answers, and has nothing
+because nobody has played anything yet, is no failure: the row is static then, and nothing is degraded.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ LAST_POPULAR = "discovery.last_popular"
 """What ``degraded`` says when the popular titles are an old copy."""
 
 STATIC = "discovery.static"
-"""What ``degraded`` says when the row is a stretch of the catalogue."""
+"""What ``degraded`` says when the row is a stretch of the catalogue because of a failure."""
 
 _SETTINGS = CommandSettings(
     timeout_s=0.25, max_concurrent=256, fallback_max_concurrent=1_024, breaker=BreakerSettings(open_s=1.0)
@@ -107,7 +108,9 @@ class DiscoveryApi:
         if row is not None:
             degraded.append(LAST_POPULAR)
             return row
-        degraded.append(STATIC)
+        unreadable = data is not None and not titles
+        if degraded or unreadable:
+            degraded.append(STATIC)
         return self._catalogue.static(subscriber)
 
     async def _read(self, subscriber: Subscriber) -> Found:

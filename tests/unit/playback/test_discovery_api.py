@@ -134,6 +134,15 @@ async def test_when_the_cache_dies_the_last_popular_titles_are_shown():
             assert answer["rows"][0]["titles"] == target.playable[:2]
 
 
+async def test_before_anybody_has_played_the_row_is_static_and_nothing_is_degraded(valkeys):
+    async with Front() as target:
+        await target.build(*valkeys[1:])
+
+        status, answer = await target.ask()
+
+        assert (status, kinds(answer), answer["degraded"]) == (200, ["static"], [])
+
+
 async def test_a_cache_that_hangs_is_not_waited_for():
     loop = asyncio.get_running_loop()
     with valkey_process() as zone:
