@@ -44,7 +44,7 @@ MISSED_MAX = 1
 _FORWARDED_FOR = "X-Forwarded-For"
 _PASSED_ON = ("Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "X-Canary")
 _PASSED_BACK = ("ETag", "Retry-After", "Cache-Control", "Allow", "WWW-Authenticate", "Warning")
-_REPEATABLE = frozenset({"/play"})
+_REPEATABLE = frozenset({"/play", "/activity", "/login"})
 """Paths whose POST may be made twice."""
 
 _TOO_MANY_REQUESTS = 429

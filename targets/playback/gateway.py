@@ -1,6 +1,8 @@
 """The API gateway: every request goes through a chain of filters, the middle one of which asks the service behind it.
 
     POST /play                      Authorization: Bearer <token>   -> play_api
+    POST /activity                  Authorization: Bearer <token>   -> play_api
+    GET /home, /search              Authorization: Bearer <token>   -> discovery_api
     POST /login, /signup                                            -> signup_api
     GET, POST /account, /account/*  Authorization: Bearer <token>   -> signup_api
 
@@ -58,6 +60,9 @@ POOLS_MAX = 32
 
 DEFAULT_ROUTES: tuple[Mapping[str, object], ...] = (
     {"path": "/play", "methods": ["POST"], "service": "play_api", "priority": "critical", "repeatable": True},
+    {"path": "/activity", "methods": ["POST"], "service": "play_api", "priority": "bulk", "repeatable": True},
+    {"path": "/home", "methods": ["GET"], "service": "discovery_api", "priority": "low", "static": {"rows": []}},
+    {"path": "/search", "methods": ["GET"], "service": "discovery_api", "static": {"titles": []}},
     {"path": "/login", "methods": ["POST"], "service": "signup_api", "open": True, "repeatable": True},
     {"path": "/signup", "methods": ["POST"], "service": "signup_api", "open": True},
     {"path": "/account", "methods": ["GET"], "service": "signup_api"},

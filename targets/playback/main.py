@@ -15,9 +15,11 @@ from collections.abc import Callable, Mapping
 from chaos.topology.model import InstanceConfig
 from targets.playback import (
     cache_control,
+    discovery_api,
     elb,
     gateway,
     oca,
+    pipeline,
     play_api,
     playback_apps,
     signup_api,
@@ -42,6 +44,8 @@ SERVICES: Mapping[str, Build] = {
     "cache_control": cache_control.build,
     "store": store.build,
     "signup_api": signup_api.build,
+    "discovery_api": discovery_api.build,
+    "pipeline": pipeline.build,
     "oca": oca.build,
 }
 
@@ -49,15 +53,15 @@ SERVICES: Mapping[str, Build] = {
 def run(config: InstanceConfig) -> None:
     """Run the instance that ``config`` describes; returns after SIGTERM or SIGINT.
 
-    A service named ``cache`` turns into a Valkey server. Ends the process with a message for a service that is none of
-    this target's.
+    The services ``cache`` and ``events`` turn into Valkey servers. Ends the process with a message for a service that
+    is none of this target's.
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    if config.service == "cache":
+    if config.service in valkey.SETTINGS:
         valkey.become_server(config)
     build = SERVICES.get(config.service)
     if build is None:
-        sys.exit(f"playback has no service {config.service!r}; there are cache, {', '.join(SERVICES)}.")
+        sys.exit(f"playback has no service {config.service!r}; there are {', '.join([*valkey.SETTINGS, *SERVICES])}.")
     # What was imported before the fork is never garbage: keep the collector from walking, and so copying, it.
     gc.freeze()
     with asyncio.Runner(loop_factory=new_event_loop) as runner:

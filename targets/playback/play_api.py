@@ -1,6 +1,7 @@
 """The Play API: the application logic of a play. It asks Playback Apps, and makes the client's answer of that.
 
-    POST /play   {"title": ...}, behind a passport   -> the answer that clients know (see README.md)
+    POST /play       {"title": ...}, behind a passport   -> the answer that clients know (see README.md)
+    POST /activity   what players report of a play, behind a passport: see `activity_api`
 
 When Playback Apps does not answer, the last good answer for the same title, plan, country and network is given again.
 That is safe: whether a play is granted depends on nothing but (plan, country, title) (see `validation`), the first two
@@ -20,6 +21,9 @@ from aiohttp import web
 
 from chaos.resilience import BreakerSettings, CommandSettings, DeadlineShare, ReplicaSettings
 from chaos.resilience.web import Rejected, Reply
+from targets.playback.activity import Kind
+from targets.playback.activity_api import report_handler
+from targets.playback.activity_emitter import Activity
 from targets.playback.passport import HEADER, NoPassport, Passport
 from targets.playback.seed_data import SeedData, title_index
 from targets.playback.service import Context, application, json_response
@@ -103,6 +107,8 @@ class PlayApi:
         self._loop = asyncio.get_running_loop()
         self._context = context
         self._networks = SeedData.of(context.config).networks
+        self.activity = Activity(context)
+        """Where plays, and what players report of them, are told; never waited for."""
         self._last_good = LastGood()
         self._chunks = int(context.number("session_chunks", SESSION_CHUNKS))
         self._apps = context.replicas("playback_apps", _REPLICA_SETTINGS)
@@ -128,6 +134,7 @@ class PlayApi:
             return web.Response(status=refusal.status, body=refusal.body, content_type="application/json")
         self._last_good.remember(self._loop.time(), self._likeness(title, passport), grant)
         self._sessions += 1
+        self.activity.emit(Kind.PLAY_STARTED, passport.subscriber, title=title)
         return json_response(
             {
                 "session": f"{self._start}-{self._sessions}",
@@ -168,6 +175,9 @@ def _title(body: bytes) -> str:
 
 def build(context: Context) -> web.Application:
     """Return the Play API's application."""
+    api = PlayApi(context)
     app = application(context)
-    app.router.add_post("/play", PlayApi(context).play)
+    app.router.add_post("/play", api.play)
+    app.router.add_post("/activity", report_handler(api.activity))
+    api.activity.install(app)
     return app

@@ -31,6 +31,8 @@ from aiohttp import web
 from chaos.resilience import IsolationError
 from targets.playback import tokens
 from targets.playback.accounts_client import AccountRecord, AccountsClient
+from targets.playback.activity import Kind
+from targets.playback.activity_emitter import Activity
 from targets.playback.billing import Billing
 from targets.playback.passport import HEADER, NoPassport, Passport
 from targets.playback.passwords import Hasher, HashSettings, Passwords
@@ -63,6 +65,7 @@ class SignupApi:
         self._countries = frozenset(SeedData.of(context.config).countries)
         # Salts must not repeat when the service is restarted, as everything that comes from the run's seed does.
         self._passwords = Passwords(context, Hasher(HashSettings(), rng=random.SystemRandom()))
+        self.activity = Activity(context)
         self._accounts = AccountsClient(context)
         self._billing = Billing(context, self._accounts)
         # Names are unique without chance, for the same reason.
@@ -106,6 +109,7 @@ class SignupApi:
             found = _there(await self._accounts.by_email(form.email))
             return await self._checked(found, form.password, status=201)
         record = AccountRecord(id=account, email=form.email, plan=form.plan, country=form.country, cancelled=False)
+        self.activity.emit(Kind.SIGNED_UP, record.subscriber)
         return self._let_in(record, status=201)
 
     async def _log_in(self, request: web.Request) -> web.Response:
@@ -171,7 +175,10 @@ class SignupApi:
         )
         if "refused" in result:
             return _refusal(result)
-        return json_response(_there(await self._accounts.account(account)).to_json())
+        cancelled = _there(await self._accounts.account(account))
+        # The command's id is the event's: a cancellation that is sent again is told again, and counted once.
+        self.activity.emit(Kind.CANCELLED, cancelled.subscriber, event_id=f"cancelled-{account}")
+        return json_response(cancelled.to_json())
 
     async def _invoices(self, request: web.Request) -> web.Response:
         invoices = await self._accounts.invoices(_caller(request))
@@ -244,5 +251,7 @@ def _error(status: int, reason: str) -> web.Response:
 def build(context: Context) -> web.Application:
     """Return the Signup API's application."""
     app = application(context)
-    SignupApi(context).add_routes(app)
+    api = SignupApi(context)
+    api.add_routes(app)
+    api.activity.install(app)
     return app

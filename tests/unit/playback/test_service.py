@@ -11,7 +11,7 @@ import pytest
 
 from chaos.resilience import Switches
 from chaos.topology.parser import load_topology
-from targets.playback import main
+from targets.playback import main, valkey
 from targets.playback.service import SWITCHES, Context, application, serve, switches_of
 from tests.unit.playback.little_target import LittleTarget, config, dead_address
 
@@ -119,15 +119,15 @@ async def test_a_mistake_of_ours_is_not_taken_for_a_failure_behind_us():
 
 
 def test_an_unknown_service_ends_with_the_names_of_those_there_are():
-    with pytest.raises(SystemExit, match="no service 'billing'; there are cache, elb, gateway"):
+    with pytest.raises(SystemExit, match="no service 'billing'; there are cache, events, elb, gateway"):
         main.run(config("billing"))
 
 
 def test_the_topology_names_the_services_that_there_are():
     topology = load_topology(TARGET)
 
-    assert set(topology.services) == {*main.SERVICES, "cache"}
-    assert len(topology.instances()) == 30
+    assert set(topology.services) == {*main.SERVICES, *valkey.SETTINGS}
+    assert len(topology.instances()) == 35
     assert topology.preload == main.__name__
     assert [dict(labels)["isp"] for labels in topology.services["oca"].instances] == [
         isp for isp in ("alpha", "beta", "gamma", "ixp") for _ in range(3)
