@@ -26,6 +26,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
+from targets.playback import event_scripts
 from targets.playback.activity import ActivityEvent
 from targets.playback.coviewing import Viewing
 from targets.playback.effects import AGE_MAX_S
@@ -41,7 +42,6 @@ DEAD_LETTERS_MAX = 10_000
 VIEWING_TTL_S = 30 * 86_400
 """Who has not watched anything for so long begins anew: so there are as many viewings as active subscribers."""
 
-
 _FIELD = b"event"
 _BLOCK_BITS = 65_536
 _SCORES_MAX = 400
@@ -50,72 +50,6 @@ _SCORES_MAX = 400
 _DEAD_BYTES_MAX = 2_048
 _CONNECTIONS_MAX = 16
 _SOCKET_TIMEOUT_S = 2.0
-
-_ADD = """#!lua
-if redis.call('XLEN', KEYS[1]) + #ARGV - 1 > tonumber(ARGV[1]) then
-  return redis.error_reply('FULL the stream holds all the messages that it may')
-end
-for i = 2, #ARGV do redis.call('XADD', KEYS[1], '*', 'event', ARGV[i]) end
-return #ARGV - 1
-"""
-
-_APPLY = """#!lua flags=allow-oom
-local stream, dead, due, totals = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local group, step = ARGV[1], cjson.decode(ARGV[2])
-
-for _, one in ipairs(step.unchanged) do
-  if redis.call('GET', one[1]) ~= one[2] then return 0 end
-end
-for _, one in ipairs(step.bits) do
-  if redis.call('GETBIT', one[1], one[2]) == 1 then return 0 end
-end
-
-for _, one in ipairs(step.bits) do
-  redis.call('SETBIT', one[1], one[2], 1)
-  redis.call('EXPIRE', one[1], step.remember_s)
-end
-for _, one in ipairs(step.texts) do redis.call('SET', one[1], one[2], 'EX', step.viewing_s) end
-for _, one in ipairs(step.counts) do redis.call('HINCRBY', one[1], one[2], one[3]) end
-for _, one in ipairs(step.scores) do
-  redis.call('ZINCRBY', one[1], one[3], one[2])
-  if redis.call('ZCARD', one[1]) > step.scores_max then
-    redis.call('ZREMRANGEBYRANK', one[1], 0, math.floor(step.scores_max / 2) - 1)
-  end
-end
-local version = redis.call('INCR', 'version')
-for _, one in ipairs(step.due) do redis.call('HSET', due, one[1], version .. ' ' .. one[2]) end
-
-local function acknowledge(message)
-  redis.call('XDEL', stream, message)
-  return redis.call('XACK', stream, group, message)
-end
-for _, message in ipairs(step.counted) do acknowledge(message) end
-redis.call('HINCRBY', totals, 'counted', #step.counted)
-for _, message in ipairs(step.duplicates) do
-  redis.call('HINCRBY', totals, 'duplicates', acknowledge(message))
-end
-for i = 3, #ARGV, 3 do
-  if acknowledge(ARGV[i]) == 1 then
-    redis.call('XADD', dead, 'MAXLEN', step.dead_max, '*', 'event', ARGV[i + 1], 'reason', ARGV[i + 2])
-    redis.call('HINCRBY', totals, 'dead_letters', 1)
-  end
-end
-return version
-"""
-
-_SETTLE = """#!lua flags=allow-oom
-for i = 1, #ARGV, 2 do
-  if redis.call('HGET', KEYS[1], ARGV[i]) == ARGV[i + 1] then redis.call('HDEL', KEYS[1], ARGV[i]) end
-end
-return 1
-"""
-
-_LEASE = """#!lua
-local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return 1
-"""
 
 
 class NoGroup(CallFailed):
@@ -187,10 +121,10 @@ class EventStream:
             socket_connect_timeout=_SOCKET_TIMEOUT_S,
             max_connections=_CONNECTIONS_MAX,
         )
-        self._add = self._redis.register_script(_ADD)
-        self._apply = self._redis.register_script(_APPLY)
-        self._settle = self._redis.register_script(_SETTLE)
-        self._lease = self._redis.register_script(_LEASE)
+        self._add = self._redis.register_script(event_scripts.ADD)
+        self._apply = self._redis.register_script(event_scripts.APPLY)
+        self._settle = self._redis.register_script(event_scripts.SETTLE)
+        self._lease = self._redis.register_script(event_scripts.LEASE)
 
     async def add(self, events: Sequence[bytes], *, stream_max: int = STREAM_MAX) -> None:
         """Append events, all or none. When this returns they are on disk."""
