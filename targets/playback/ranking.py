@@ -54,6 +54,49 @@ def rank(
     return [oca for _, _, _, oca in keyed[:count]]
 
 
+def explain(
+    ocas: Iterable[OcaState], ranked: Sequence[OcaState], *, isp: str | None, title: int, by_health: bool = True
+) -> list[dict[str, object]]:
+    """Say of every OCA why it is where it is in ``ranked``, or not in it: those given first, in their order.
+
+    Each has ``id``, ``isp``, ``place`` (from 1; None: not given), ``hops``, ``load`` (0 to 1) and ``why``, in words.
+    """
+    places = {oca.id: place for place, oca in enumerate(ranked, start=1)}
+    in_order = sorted(ocas, key=lambda oca: (places.get(oca.id, len(places) + 1), oca.id))
+    return [
+        {
+            "id": oca.id,
+            "isp": oca.isp,
+            "place": places.get(oca.id),
+            "hops": oca.hops(isp),
+            "load": oca.load,
+            "why": _why(oca, isp=isp, title=title, given=oca.id in places, by_health=by_health),
+        }
+        for oca in in_order
+    ]
+
+
+def _why(oca: OcaState, *, isp: str | None, title: int, given: bool, by_health: bool) -> str:
+    hops = oca.hops(isp)
+    if not oca.holds(title):
+        return "left out: it does not hold the title"
+    if hops is None:
+        return "left out: it has no route to the client"
+    where = _DISTANCES.get(hops, f"{hops} networks away")
+    if not by_health:
+        how = "its load is not minded"
+    elif not oca.accepting:
+        how = "after all others: it refuses new streams"
+    elif oca.load >= FULL_LOAD:
+        how = f"after all others: {oca.load:.0%} of its capacity is in use"
+    else:
+        how = f"{1.0 - oca.load:.0%} of its capacity is free, which is its weight in the draw"
+    return f"{where}; {how}" + ("" if given else f"; {OCAS_PER_PLAY} others came before it")
+
+
+_DISTANCES = {0: "in the client's network", 1: "at the exchange point", 2: "in another provider's network"}
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """The OCAs to rank, and whether that knowledge is an old one."""

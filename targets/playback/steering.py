@@ -1,6 +1,7 @@
 """Steering: which OCAs suit this client best, for this title, now.
 
     GET /rank?title=&ip=   {"ocas": [{"id", "url", "isp"}, ...], "stale": bool}: up to 10, best first; 404 for no title
+                           with &explain=1 also "explained": of every OCA why it is where it is, or is not given
     GET /map               {"ocas": [...]}: all OCAs known, for those who keep a static ranking
 
 The map of OCAs is pulled from cache control in the background, so that a play never waits for it. With the protection
@@ -16,7 +17,7 @@ from aiohttp import web
 from chaos.resilience import BreakerSettings, CommandSettings, ReplicaSettings
 from chaos.resilience.web import Reply, ServiceClient
 from targets.playback.oca_map import OcaState, map_from_json, map_to_json
-from targets.playback.ranking import MapKeeper, rank
+from targets.playback.ranking import MapKeeper, explain, rank
 from targets.playback.seed_data import SeedData, title_index
 from targets.playback.service import Context, application, json_response
 from targets.playback.transport import FAILURES, CallFailed, json_of
@@ -99,7 +100,11 @@ class Steering:
         ocas = rank(view.ocas, isp=isp, title=title, rng=self._rng, by_health=self._by_health)
         if not ocas:
             return json_response({"error": "no OCA is known that could serve this title"}, status=503)
-        return json_response({"ocas": [oca.to_client() for oca in ocas], "stale": view.stale})
+        answer: dict[str, object] = {"ocas": [oca.to_client() for oca in ocas], "stale": view.stale}
+        if request.query.get("explain") == "1":
+            answer["network"] = isp
+            answer["explained"] = explain(view.ocas, ocas, isp=isp, title=title, by_health=self._by_health)
+        return json_response(answer)
 
     async def show_map(self, _: web.Request) -> web.Response:
         """Answer ``GET /map``."""

@@ -109,6 +109,11 @@ async def test_steering_ranks_ten_ocas_for_the_clients_network():
         assert len(answer["ocas"]) == 10
         assert {oca["isp"] for oca in answer["ocas"][:2]} == {"alpha"}
         assert not answer["stale"]
+        assert "explained" not in answer
+        _, explained = await target.get(steering, "/rank?title=title-0001&ip=10.0.1.1&explain=1")
+        assert explained["network"] == "alpha"
+        assert len(explained["explained"]) == 12
+        assert [one["id"] for one in explained["explained"][:10]] == [oca["id"] for oca in explained["ocas"]]
         assert (await target.get(steering, "/rank?title=film&ip=10.0.1.1"))[0] == 404
 
 

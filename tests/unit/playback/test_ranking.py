@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from targets.playback.oca import routes_of
 from targets.playback.oca_map import OcaState
-from targets.playback.ranking import OCAS_PER_PLAY, MapKeeper, rank
+from targets.playback.ranking import OCAS_PER_PLAY, MapKeeper, explain, rank
 
 
 def oca(number, isp="alpha", load=0.0, titles=1, accepting=True):
@@ -49,6 +49,42 @@ def test_a_client_of_an_unknown_network_is_sent_to_the_exchange_first():
 
 def test_an_oca_without_the_title_is_not_given():
     assert [one.id for one in ranked([oca(1, titles=0b01), oca(2, titles=0b10)], title=1)] == ["oca-2"]
+
+
+def test_it_says_of_every_oca_why_it_is_where_it_is():
+    ocas = [
+        oca(1, load=0.25),
+        oca(2, load=0.95),
+        oca(3, accepting=False),
+        oca(4, titles=0b10),
+        replace(oca(5), routes={"gamma": 0}),
+        oca(6, "ixp", load=0.5),
+        oca(7, "gamma"),
+    ]
+    given = ranked(ocas, isp="alpha", count=5)
+    told = explain(ocas, given, isp="alpha", title=0)
+    assert [one["id"] for one in told[:5]] == [one.id for one in given]
+    assert [one["place"] for one in told] == [1, 2, 3, 4, 5, None, None]
+    assert {one["id"]: one["why"] for one in told} == {
+        "oca-1": "in the client's network; 75% of its capacity is free, which is its weight in the draw",
+        "oca-2": "in the client's network; after all others: 95% of its capacity is in use",
+        "oca-3": "in the client's network; after all others: it refuses new streams",
+        "oca-4": "left out: it does not hold the title",
+        "oca-5": "left out: it has no route to the client",
+        "oca-6": "at the exchange point; 50% of its capacity is free, which is its weight in the draw",
+        "oca-7": "in another provider's network; 100% of its capacity is free, which is its weight in the draw",
+    }
+    without = explain(ocas, ranked(ocas, isp="alpha", by_health=False), isp="alpha", title=0, by_health=False)
+    assert next(one["why"] for one in without if one["id"] == "oca-2") == (
+        "in the client's network; its load is not minded"
+    )
+
+
+def test_whoever_came_too_late_is_told_so():
+    given = ranked()
+    late = [one for one in explain(ALL, given, isp="beta", title=0) if one["place"] is None]
+    assert len(late) == 2
+    assert all(one["why"].endswith("; 10 others came before it") for one in late)
 
 
 def test_an_oca_without_a_route_to_the_client_is_not_given():
