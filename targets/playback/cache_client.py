@@ -9,6 +9,7 @@ Every call is a Command of its own zone. A zone that fails answers, by its fallb
 from __future__ import annotations
 
 import contextlib
+import random
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ from targets.playback.service import Context
 from targets.playback.transport import FAILURES, CallFailed
 
 TTL_S = 60.0
+TTL_JITTER = 0.1
+"""Each entry lives shorter than that by up to this share, at random: what was written together does not expire
+together, and the store is not asked for all of it in one moment. Never longer: it is also how old an answer may be."""
 WRITE_EVERY_S = 0.2
 _WRITES_WAITING_MAX = 1_000
 _WRITES_AT_ONCE = 100
@@ -43,10 +47,11 @@ _WRITE_SETTINGS = CommandSettings(timeout_s=0.3, max_concurrent=2, breaker=Break
 class Zone:
     """One Valkey server. Raises CallFailed whatever the client library calls its trouble."""
 
-    def __init__(self, called: CalledInstance, *, ttl_s: float) -> None:
+    def __init__(self, called: CalledInstance, *, ttl_s: float, rng: random.Random) -> None:
         self.name = called.labels.get("zone", called.instance)
         host, _, port = called.address.rpartition(":")
-        self._ttl_ms = int(ttl_s * 1000)
+        self._ttl_ms = ttl_s * 1000
+        self._rng = rng
         # Repeating, waiting and giving up are the business of the Command around each call.
         self._redis = Redis(
             host=host,
@@ -67,11 +72,12 @@ class Zone:
         return {key: value for key, value in zip(keys, values, strict=True) if value is not None}
 
     async def write(self, entries: Sequence[tuple[str, bytes]]) -> None:
-        """Write ``entries``, each for the time to live."""
+        """Write ``entries``, each for the time to live, less its share of ``TTL_JITTER``."""
         try:
             async with self._redis.pipeline(transaction=False) as pipeline:
                 for key, value in entries:
-                    pipeline.set(key, value, px=self._ttl_ms)
+                    shortened = 1.0 - TTL_JITTER * self._rng.random()
+                    pipeline.set(key, value, px=max(1, int(self._ttl_ms * shortened)))
                 await pipeline.execute()
         except RedisError as error:
             raise CallFailed(f"cache zone {self.name}: {error}") from error
@@ -96,7 +102,7 @@ class Cache:
         ttl_s = context.number("cache_ttl_s", TTL_S)
         zone = context.config.labels.get("zone")
         near_first = sorted(context.config.calls["cache"], key=lambda called: called.labels.get("zone") != zone)
-        self._zones = [_IsolatedZone(Zone(called, ttl_s=ttl_s), context) for called in near_first]
+        self._zones = [_IsolatedZone(Zone(called, ttl_s=ttl_s, rng=context.rng), context) for called in near_first]
         for one in self._zones:
             context.repeat(one.write_waiting, period_s=WRITE_EVERY_S)
         self.read: Collapser[str, Cached] = Collapser("cache.read", self._read, batch_max=_READS_AT_ONCE)

@@ -47,7 +47,7 @@ class RowMaker:
         self._stream = stream
         self._reading = context.isolation.guard("events.rows", settings=_READ_SETTINGS)
         ttl_s = context.number("rows_ttl_s", ROWS_TTL_S)
-        zones = [Zone(called, ttl_s=ttl_s) for called in context.config.calls.get("cache", ())]
+        zones = [Zone(called, ttl_s=ttl_s, rng=context.rng) for called in context.config.calls.get("cache", ())]
         self._zones: list[tuple[Zone, Callable[[], Guard]]] = [
             (zone, context.isolation.guard(f"cache.{zone.name}.write", settings=_WRITE_SETTINGS)) for zone in zones
         ]
