@@ -17,7 +17,6 @@ which is the load: on one machine it speaks for all clients.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping
 
 import aiohttp
@@ -34,8 +33,8 @@ from chaos.resilience import (
 from chaos.resilience.shedding import Priority
 from chaos.resilience.web import Rejected, Reply, isolate
 from targets.playback.admin import AdminGate, nowhere
-from targets.playback.service import Context, application, json_response, unavailable
-from targets.playback.transport import FAILURES, new_session
+from targets.playback.service import Context, application, json_or_none, json_response, unavailable
+from targets.playback.transport import FAILURES, chosen, may_be_repeated, new_session
 
 CHECK_EVERY_S = 0.5
 MISSED_MAX = 1
@@ -105,7 +104,7 @@ class LoadBalancer:
     async def handle(self, request: web.Request) -> web.Response:
         """Pass any request on."""
         body = await request.read()
-        headers = {name: request.headers[name] for name in _PASSED_ON if name in request.headers}
+        headers = chosen(request.headers, _PASSED_ON)
         forwarded = [request.headers[_FORWARDED_FOR]] if _FORWARDED_FOR in request.headers else []
         headers[_FORWARDED_FOR] = ", ".join([*forwarded, request.remote or "unknown"])
 
@@ -142,12 +141,8 @@ class LoadBalancer:
         address = self._addresses.get(request.match_info["name"])
         if address is None:
             return json_response({"error": f"there are {', '.join(self._addresses)}"}, status=404)
-        try:
-            wanted = json.loads(await request.read())
-        except (ValueError, RecursionError):
-            wanted = None
-        match wanted:
-            case {"draining": bool(draining)} if len(wanted) == 1:
+        match json_or_none(await request.read()):
+            case {"draining": bool(draining), **more} if not more:
                 (self._draining.add if draining else self._draining.discard)(address)
                 return await self.show(request)
             case _:
@@ -168,11 +163,11 @@ def _replica_settings(context: Context) -> ReplicaSettings:
 
 
 def _may_be_repeated(request: web.Request) -> bool:
-    return request.method in {"GET", "HEAD"} or request.path in _REPEATABLE or "Idempotency-Key" in request.headers
+    return request.path in _REPEATABLE or may_be_repeated(request.method, request.headers)
 
 
 def _answer(status: int, body: bytes, headers: Mapping[str, str]) -> web.Response:
-    kept = {name: headers[name] for name in _PASSED_BACK if name in headers}
+    kept = chosen(headers, _PASSED_BACK)
     return web.Response(status=status, body=body, headers=kept, content_type="application/json")
 
 

@@ -17,7 +17,7 @@ the caller: nobody outside can bring a passport along, and nothing inside shows 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from aiohttp import web
 
@@ -51,7 +51,7 @@ from targets.playback.gateway_traffic import Traffic
 from targets.playback.passport import HEADER, Passport, client_address
 from targets.playback.rate_limit import RateLimiter
 from targets.playback.service import Context, application
-from targets.playback.transport import FAILURES, json_of
+from targets.playback.transport import FAILURES, chosen, json_of, may_be_repeated
 
 PASSED_ON = ("Content-Type", "Idempotency-Key", "If-None-Match")
 PASSED_BACK = ("ETag", "Retry-After", "Cache-Control")
@@ -93,10 +93,7 @@ class AskService:
         self._http = context.http
         self._pools: dict[tuple[str, tuple[str, ...]], Replicas[str]] = {}
         self._commands: dict[str, Command[[Exchange, Route, bytes], Reply]] = {}
-        self._all = {
-            service: tuple(called.instance for called in instances)
-            for service, instances in context.config.calls.items()
-        }
+        self._all = context.instances()
 
     def prepare(self, table: RouteTable) -> None:
         """Make ready what the routes of a table need."""
@@ -120,7 +117,7 @@ class AskService:
         exchange.answer = _answer(reply.status, reply.body, reply.headers)
 
     async def _pass_on(self, exchange: Exchange, route: Route, body: bytes) -> Reply:
-        headers = {name: exchange.headers[name] for name in PASSED_ON if name in exchange.headers}
+        headers = chosen(exchange.headers, PASSED_ON)
         if exchange.subscriber is not None:
             headers[HEADER] = Passport(subscriber=exchange.subscriber, ip=exchange.address).to_header()
         target = exchange.path + (f"?{exchange.query}" if exchange.query else "")
@@ -129,7 +126,7 @@ class AskService:
             url = f"http://{address}{target}"
             return self._checked(await self._http.request(exchange.method, url, data=body or None, headers=headers))
 
-        twice = route.repeatable or exchange.method in {"GET", "HEAD"} or "Idempotency-Key" in exchange.headers
+        twice = route.repeatable or may_be_repeated(exchange.method, exchange.headers)
         attempts = None if twice else 1
         everybody = self._all[route.service]
         if (canary := route.canary) is None:
@@ -161,17 +158,15 @@ class AskService:
             self._commands[route.path] = command
         return command
 
-    def _pool(self, service: str, instances: Sequence[str]) -> Replicas[str]:
+    def _pool(self, service: str, instances: tuple[str, ...]) -> Replicas[str]:
         """Return the replicas of a group of instances; all of them where there are too many groups already."""
-        key = (service, tuple(sorted(instances)))
-        pool = self._pools.get(key)
+        pool = self._pools.get((service, instances))
         if pool is None:
-            everybody = (service, tuple(sorted(self._all[service])))
-            if key != everybody and len(self._pools) >= POOLS_MAX:
-                return self._pools[everybody]
-            only = None if key == everybody else key[1]
-            pool = self._context.replicas(service, _REPLICA_SETTINGS, only=only)
-            self._pools[key] = pool
+            everybody = self._all[service]
+            if instances != everybody and len(self._pools) >= POOLS_MAX:
+                return self._pools[service, everybody]
+            only = None if instances == everybody else instances
+            pool = self._pools[service, instances] = self._context.replicas(service, _REPLICA_SETTINGS, only=only)
         return pool
 
 
@@ -180,10 +175,7 @@ class Gateway:
 
     def __init__(self, context: Context) -> None:
         self._now = context.now
-        instances = {
-            service: [called.instance for called in called_instances]
-            for service, called_instances in context.config.calls.items()
-        }
+        instances = context.instances()
         first = [route for route in DEFAULT_ROUTES if route["service"] in instances]
         self.routes = Routes(RouteTable.from_json({"routes": first}, instances), instances)
         self.traffic = Traffic()
@@ -242,13 +234,13 @@ def _rate_limits(context: Context) -> tuple[RateLimits, RateLimits]:
     )
 
 
-def _others(everybody: Sequence[str], canary: Canary) -> Sequence[str]:
+def _others(everybody: tuple[str, ...], canary: Canary) -> tuple[str, ...]:
     """Return the instances that are not the canary's; all, where that leaves none."""
-    return [one for one in everybody if one not in canary.instances] or everybody
+    return tuple(one for one in everybody if one not in canary.instances) or everybody
 
 
 def _answer(status: int, body: bytes, headers: Mapping[str, str]) -> Answer:
-    return Answer(status=status, body=body, headers={name: headers[name] for name in PASSED_BACK if name in headers})
+    return Answer(status=status, body=body, headers=chosen(headers, PASSED_BACK))
 
 
 def build(context: Context) -> web.Application:

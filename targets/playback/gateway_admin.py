@@ -12,7 +12,6 @@ Who may come in is said in `admin`. What is changed lasts until the gateway is r
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 
 from aiohttp import web
@@ -22,7 +21,7 @@ from targets.playback.gateway_filters import FilterChain
 from targets.playback.gateway_routes import InvalidRoutes, RouteTable
 from targets.playback.gateway_rules import filter_from_json
 from targets.playback.gateway_traffic import Traffic
-from targets.playback.service import json_response
+from targets.playback.service import json_or_none, json_response
 
 _NAME_MAX = 64
 
@@ -74,7 +73,7 @@ class Admin:
         if wanted not in {"*", f'"{self._routes.version}"'}:
             return json_response({"error": f"the table is of version {self._routes.version} by now"}, status=412)
         try:
-            self._routes.replace(_parsed(await request.read()))
+            self._routes.replace(json_or_none(await request.read()))
         except InvalidRoutes as error:
             return json_response({"error": str(error)}, status=400)
         return await self._show_routes(request)
@@ -101,7 +100,7 @@ class Admin:
         if len(name) > _NAME_MAX:
             return json_response({"error": f"a filter's name has at most {_NAME_MAX} characters"}, status=400)
         try:
-            self._chain.add(filter_from_json(name, _parsed(await request.read())))
+            self._chain.add(filter_from_json(name, json_or_none(await request.read())))
         except ValueError as error:
             return json_response({"error": str(error)}, status=400)
         return await self._show_filters(request)
@@ -118,12 +117,3 @@ class Admin:
 
     async def _show_traffic(self, _: web.Request) -> web.Response:
         return json_response(self._traffic.to_json(self._now()))
-
-
-def _parsed(body: bytes) -> object:
-    """Return the body as JSON; None, which nothing accepts, when it is none."""
-    try:
-        parsed: object = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    return parsed

@@ -185,7 +185,7 @@ def _canary(where: str, data: object, instances: Sequence[str]) -> Canary:
     if header is not None and not _HEADER.fullmatch(_text(f"{where}.header", header)):
         raise InvalidRoutes(f"{where}.header: {header!r} is no header's name, like 'X-Canary'")
     return Canary(
-        instances=tuple(dict.fromkeys(chosen)),
+        instances=tuple(sorted(set(chosen))),
         percent=float(percent),
         accounts=frozenset(accounts),
         header=None if header is None else str(header),

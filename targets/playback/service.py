@@ -92,6 +92,10 @@ class Context:
         """Return the addresses of the instances of ``service``, each this caller's own way to it."""
         return tuple(called.address for called in self.config.calls[service])
 
+    def instances(self) -> dict[str, tuple[str, ...]]:
+        """Return the names of the instances of each service that is called from here."""
+        return {service: tuple(one.instance for one in called) for service, called in self.config.calls.items()}
+
     def replicas(
         self,
         service: str,
@@ -234,6 +238,15 @@ def _note_breaker(event: Event) -> None:
 def json_bytes(data: object) -> bytes:
     """Return ``data`` as compact JSON."""
     return json.dumps(data, separators=(",", ":")).encode()
+
+
+def json_or_none(body: bytes) -> object:
+    """Return a request's body parsed; None, which is no form that anybody accepts, when it is no JSON."""
+    try:
+        parsed: object = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return parsed
 
 
 def json_response(data: object, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:

@@ -8,6 +8,7 @@ and that is on purpose: a bare call waits for as long as the other side lets it.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 
 import aiohttp
 
@@ -24,6 +25,16 @@ class CallFailed(Exception):  # noqa: N818 - it names what happened
 
 FAILURES = (CallFailed, ServiceFailed, IsolationError, aiohttp.ClientError, asyncio.TimeoutError, OSError)
 """What may go wrong with a call and is no mistake of ours. A rejected request (4xx) is none of these."""
+
+
+def chosen(headers: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
+    """Return those headers whose names are listed: all that a service at the edge lets pass."""
+    return {name: headers[name] for name in names if name in headers}
+
+
+def may_be_repeated(method: str, headers: Mapping[str, str]) -> bool:
+    """Whether a request may be made twice by what it says itself: it only asks, or it has a key to be known by."""
+    return method in {"GET", "HEAD"} or "Idempotency-Key" in headers
 
 
 def json_of(reply: Reply) -> object:

@@ -14,25 +14,18 @@ from targets.playback.event_stream import EventStream
 from targets.playback.pipeline import build
 from targets.playback.service import Context
 from targets.playback.validation import Plan
-from tests.unit.playback.little_target import LittleTarget, config, dead_address, running_valkey, until
+from tests.unit.playback.little_target import LittleTarget, config, dead_address, until
 from tests.unit.playback.pipeline_fixtures import client, event
 
 FILES = ["activity.csv", "hours_watched.csv", "stream_starts.csv", "subscriptions.csv"]
 
 
-@pytest.fixture(scope="module")
-def server():
-    """A real server of events."""
-    with running_valkey("events") as address:
-        yield address
-
-
 @pytest.fixture
-def events(server):
+def events(events_server):
     """The server, empty."""
-    with client(server) as valkey:
+    with client(events_server) as valkey:
         valkey.flushall()
-    return server
+    return events_server
 
 
 def read(path: Path):

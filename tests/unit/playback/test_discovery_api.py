@@ -20,27 +20,10 @@ from tests.unit.playback.little_target import (
     config,
     dead_address,
     passport_of,
-    running_valkey,
     until,
     valkey_process,
 )
 from tests.unit.playback.pipeline_fixtures import client
-
-
-@pytest.fixture(scope="module")
-def servers():
-    """Real servers: of events, and of the cache's two zones."""
-    with running_valkey("events") as events, running_valkey() as a, running_valkey() as b:
-        yield events, a, b
-
-
-@pytest.fixture
-def valkeys(servers):
-    """The servers, empty."""
-    for address in servers:
-        with client(address) as valkey:
-            valkey.flushall()
-    return servers
 
 
 class Front(LittleTarget):

@@ -17,21 +17,14 @@ from targets.playback.event_stream import (
     viewing_text,
 )
 from targets.playback.transport import CallFailed
-from tests.unit.playback.little_target import dead_address, running_valkey
+from tests.unit.playback.little_target import dead_address
 from tests.unit.playback.pipeline_fixtures import client, event
 
 
-@pytest.fixture(scope="module")
-def server():
-    """A real server of events."""
-    with running_valkey("events") as address:
-        yield address
-
-
 @pytest.fixture
-def valkey(server):
+def valkey(events_server):
     """A plain client of the server, which is empty."""
-    with client(server) as valkey:
+    with client(events_server) as valkey:
         valkey.flushall()
         yield valkey
 
@@ -60,9 +53,9 @@ async def test_the_server_of_events_writes_every_answer_to_disk_and_never_evicts
     assert settings["maxmemory-policy"] == "noeviction"
 
 
-async def test_a_step_counts_remembers_and_acknowledges(server, valkey):
+async def test_a_step_counts_remembers_and_acknowledges(events_server, valkey):
     play = event()
-    async with stream_with(server, play) as (stream, (message,)):
+    async with stream_with(events_server, play) as (stream, (message,)):
         assert message.data == play.to_bytes()
         assert await stream.backlog() == Backlog(messages=1, pending=1)
 
@@ -92,9 +85,9 @@ async def test_a_step_counts_remembers_and_acknowledges(server, valkey):
     assert 0 < valkey.ttl("viewing/someone") <= 30 * 86_400
 
 
-async def test_a_step_on_what_has_changed_does_nothing_at_all(server, valkey):
+async def test_a_step_on_what_has_changed_does_nothing_at_all(events_server, valkey):
     first, second = event(), event()
-    async with stream_with(server, first, second) as (stream, messages):
+    async with stream_with(events_server, first, second) as (stream, messages):
         everything = {
             "counts": {("figures/x", "a"): 1},
             "viewings": {"someone": ("title-0001",)},
@@ -117,8 +110,8 @@ async def test_a_step_on_what_has_changed_does_nothing_at_all(server, valkey):
         assert await stream.apply(as_it_is) == 2
 
 
-async def test_duplicates_and_dead_letters_count_once_however_often_they_are_given_up(server, valkey):
-    async with stream_with(server, event(), event()) as (stream, (twice, bad)):
+async def test_duplicates_and_dead_letters_count_once_however_often_they_are_given_up(events_server, valkey):
+    async with stream_with(events_server, event(), event()) as (stream, (twice, bad)):
         step = Step(duplicates=[twice.id], dead_letters=[DeadLetter(message=bad, reason="bad")])
         assert await stream.apply(step)
         assert await stream.apply(step)
@@ -129,8 +122,10 @@ async def test_duplicates_and_dead_letters_count_once_however_often_they_are_giv
     ]
 
 
-async def test_what_a_consumer_left_is_claimed_by_another_and_how_often_it_was_delivered_is_known(server, valkey):
-    async with stream_with(server, event()) as (stream, (message,)):
+async def test_what_a_consumer_left_is_claimed_by_another_and_how_often_it_was_delivered_is_known(
+    events_server, valkey
+):
+    async with stream_with(events_server, event()) as (stream, (message,)):
         assert await stream.claim("two", count=10, idle_s=60.0) == []
         assert await stream.claim("two", count=10, idle_s=0.0) == [message]
         assert await stream.deliveries(message) == 2
@@ -139,8 +134,8 @@ async def test_what_a_consumer_left_is_claimed_by_another_and_how_often_it_was_d
         assert await stream.claim("one", count=10, idle_s=0.0) == []
 
 
-async def test_without_the_group_reading_says_so(server, valkey):
-    async with stream_of(server) as stream:
+async def test_without_the_group_reading_says_so(events_server, valkey):
+    async with stream_of(events_server) as stream:
         with pytest.raises(NoGroup):
             await stream.read("one", count=1, block_s=0.01)
         await stream.open_group()
@@ -148,8 +143,8 @@ async def test_without_the_group_reading_says_so(server, valkey):
         assert await stream.read("one", count=1, block_s=0.01) == []
 
 
-async def test_the_lower_half_of_too_many_scores_is_forgotten(server, valkey):
-    async with stream_of(server) as stream:
+async def test_the_lower_half_of_too_many_scores_is_forgotten(events_server, valkey):
+    async with stream_of(events_server) as stream:
         scores = {("coviewing/x", f"title-{number:04d}"): number for number in range(1, _SCORES_MAX + 2)}
         await stream.apply(Step(scores=scores))
 
@@ -158,8 +153,8 @@ async def test_the_lower_half_of_too_many_scores_is_forgotten(server, valkey):
     assert min(kept.values()) == _SCORES_MAX // 2 + 1
 
 
-async def test_a_row_is_settled_unless_it_is_due_anew(server, valkey):
-    async with stream_of(server) as stream:
+async def test_a_row_is_settled_unless_it_is_due_anew(events_server, valkey):
+    async with stream_of(events_server) as stream:
         await stream.apply(Step(rows={"home/a": 1.0, "home/b": 1.5}))
         _, marks = await stream.due(0, count=10)
         await stream.apply(Step(rows={"home/b": 1.5}))
@@ -168,8 +163,8 @@ async def test_a_row_is_settled_unless_it_is_due_anew(server, valkey):
         assert await stream.due(0, count=10) == (0, {"home/b": "2 1.5"})
 
 
-async def test_a_lease_is_one_holders_until_it_ends(server, valkey):
-    async with stream_of(server) as stream:
+async def test_a_lease_is_one_holders_until_it_ends(events_server, valkey):
+    async with stream_of(events_server) as stream:
         assert await stream.lease("lake", "one", for_s=30.0)
         assert await stream.lease("lake", "one", for_s=30.0)
         assert not await stream.lease("lake", "two", for_s=30.0)
@@ -178,8 +173,8 @@ async def test_a_lease_is_one_holders_until_it_ends(server, valkey):
         assert await stream.lease("lake", "two", for_s=30.0)
 
 
-async def test_all_consumers_count_the_date_from_the_same_moment(server, valkey):
-    async with stream_of(server) as stream:
+async def test_all_consumers_count_the_date_from_the_same_moment(events_server, valkey):
+    async with stream_of(events_server) as stream:
         assert await stream.began_s(12.5) == 12.5
         assert await stream.began_s(99.0) == 12.5
 

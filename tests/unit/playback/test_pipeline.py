@@ -18,22 +18,6 @@ from tests.unit.playback.little_target import LittleTarget, config, dead_address
 from tests.unit.playback.pipeline_fixtures import client, event
 
 
-@pytest.fixture(scope="module")
-def servers():
-    """Real servers: of events, and of the cache's two zones."""
-    with running_valkey("events") as events, running_valkey() as a, running_valkey() as b:
-        yield events, a, b
-
-
-@pytest.fixture
-def valkeys(servers):
-    """The servers, empty."""
-    for address in servers:
-        with client(address) as valkey:
-            valkey.flushall()
-    return servers
-
-
 class Plant(LittleTarget):
     """Pipelines on servers, and what tests ask of them."""
 

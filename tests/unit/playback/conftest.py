@@ -1,0 +1,31 @@
+"""Real Valkey servers, shared by the tests of a file."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.playback.little_target import running_valkey
+from tests.unit.playback.pipeline_fixtures import client
+
+
+@pytest.fixture(scope="module")
+def events_server():
+    """A real server of events."""
+    with running_valkey("events") as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def servers(events_server):
+    """Real servers: of events, and of the cache's two zones."""
+    with running_valkey() as a, running_valkey() as b:
+        yield events_server, a, b
+
+
+@pytest.fixture
+def valkeys(servers):
+    """The servers, empty."""
+    for address in servers:
+        with client(address) as valkey:
+            valkey.flushall()
+    return servers
