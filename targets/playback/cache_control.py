@@ -1,7 +1,7 @@
 """Cache control: takes the OCAs' health reports and shows the map of those that are not silent.
 
     POST /reports   an OCA's report -> {"wants_titles": bool}
-    GET  /map       {"ocas": [...]}; with an ETag, so that a reader who has this version gets 304 and no body
+    GET  /map, GET /title_sets   the map, in two parts: see `map_exchange`
 
 With the protection ``health_filtering`` off, the silent are never forgotten.
 """
@@ -13,8 +13,9 @@ import json
 
 from aiohttp import web
 
+from targets.playback.map_exchange import Page, show_map
 from targets.playback.oca_directory import OcaDirectory, Taken
-from targets.playback.oca_map import OcaReport, map_to_json
+from targets.playback.oca_map import OcaReport
 from targets.playback.service import Context, application, json_response, unavailable
 
 FORGET_AFTER_S = 3.0
@@ -40,13 +41,6 @@ def build(context: Context) -> web.Application:
             return unavailable("more OCAs than this directory may hold")
         return json_response({"wants_titles": taken is Taken.WANTS_TITLES})
 
-    async def show_map(request: web.Request) -> web.Response:
-        ocas = directory.map(loop.time())
-        headers = {"ETag": f'"{start}/{directory.version}"'}
-        if request.headers.get("If-None-Match") == headers["ETag"]:
-            return web.Response(status=304, headers=headers)
-        return json_response({"ocas": map_to_json(ocas)}, headers=headers)
-
     app.router.add_post("/reports", reports)
-    app.router.add_get("/map", show_map)
+    show_map(app, lambda: Page(directory.map(loop.time()), f"{start}/{directory.version}"))
     return app

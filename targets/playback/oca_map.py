@@ -1,18 +1,29 @@
 """What is known of the OCAs, as it travels: an OCA's report, and the map that cache control makes of all reports.
 
-Titles held are a bitmap (see `seed_data.title_index`), hexadecimal on the wire: 500 titles are 125 characters.
+Titles held are a bitmap (see `seed_data.title_index`), hexadecimal on the wire: 500 titles are 125 characters. A map
+names each bitmap by its tag alone (see `map_exchange`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
 
 ANY_NETWORK = "*"
 """In ``routes``: every network that is not named."""
 
 OCAS_MAX = 1_000
 """The longest map that is accepted."""
+
+_TAG_BYTES = 8
+
+
+@lru_cache(maxsize=2 * OCAS_MAX)
+def title_tag(titles: int) -> str:
+    """Return the name of a set of titles, which is made from its content: 16 hexadecimal digits."""
+    return blake2b(titles.to_bytes((titles.bit_length() + 7) // 8), digest_size=_TAG_BYTES).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +55,7 @@ class OcaState:
         return bool(self.titles >> title & 1)
 
     def to_json(self) -> dict[str, object]:
-        """Return the form that travels between services."""
+        """Return the form that travels between services, with the tag of its titles."""
         return {
             "id": self.id,
             "url": self.url,
@@ -52,12 +63,12 @@ class OcaState:
             "load": self.load,
             "accepting": self.accepting,
             "routes": dict(self.routes),
-            "titles": f"{self.titles:x}",
+            "titles": title_tag(self.titles),
         }
 
     @classmethod
-    def from_json(cls, data: object) -> OcaState:
-        """Read what ``to_json`` wrote. Raises ValueError for anything else."""
+    def from_json(cls, data: object, sets: Mapping[str, int]) -> OcaState:
+        """Read what ``to_json`` wrote, with the ``sets`` of titles by tag. Raises ValueError for anything else."""
         match data:
             case {
                 "id": str(oca),
@@ -66,8 +77,8 @@ class OcaState:
                 "load": int() | float() as load,
                 "accepting": bool(accepting),
                 "routes": dict(routes),
-                "titles": str(titles),
-            }:
+                "titles": str(tag),
+            } if tag in sets:
                 return cls(
                     id=oca,
                     url=url,
@@ -75,7 +86,7 @@ class OcaState:
                     load=float(load),
                     accepting=accepting,
                     routes=_routes(routes),
-                    titles=int(titles, 16),
+                    titles=sets[tag],
                 )
             case _:
                 raise ValueError(f"not an OCA: {data!r}")
@@ -160,11 +171,21 @@ def map_to_json(ocas: Sequence[OcaState]) -> list[dict[str, object]]:
     return [oca.to_json() for oca in ocas]
 
 
-def map_from_json(data: object) -> tuple[OcaState, ...]:
-    """Read what ``map_to_json`` wrote. Raises ValueError for anything else, or for a map of more than OCAS_MAX."""
+def tags_of(data: object) -> frozenset[str]:
+    """Return the tags of the sets of titles that a map names. Raises ValueError for a map of more than OCAS_MAX."""
     if not isinstance(data, list) or len(data) > OCAS_MAX:
         raise ValueError("not a map of OCAs")
-    return tuple(map(OcaState.from_json, data))
+    return frozenset(one["titles"] for one in data if isinstance(one, dict) and isinstance(one.get("titles"), str))
+
+
+def map_from_json(data: object, sets: Mapping[str, int]) -> tuple[OcaState, ...]:
+    """Read what ``map_to_json`` wrote, with the ``sets`` of titles by tag.
+
+    Raises ValueError for anything else, for a map of more than OCAS_MAX, or when a set is missing.
+    """
+    if not isinstance(data, list) or len(data) > OCAS_MAX:
+        raise ValueError("not a map of OCAs")
+    return tuple(OcaState.from_json(one, sets) for one in data)
 
 
 def _routes(data: Mapping[object, object]) -> Mapping[str, int]:

@@ -29,12 +29,12 @@ from chaos.resilience import (
 )
 from chaos.resilience.web import ServiceClient
 from targets.playback.entitlements import Entitlements, UnknownSubscriber, UnknownTitle
+from targets.playback.map_exchange import MapReader
 from targets.playback.oca_map import OcaState
 from targets.playback.passport import HEADER, NoPassport, Passport
 from targets.playback.ranking import rank
 from targets.playback.seed_data import SeedData, title_index
 from targets.playback.service import Context, application, json_response
-from targets.playback.steering import read_map
 from targets.playback.transport import FAILURES, CallFailed, json_of
 from targets.playback.validation import Refusal, refusal
 
@@ -104,6 +104,7 @@ class SteeringClient:
 
     def __init__(self, context: Context) -> None:
         self._http: ServiceClient = context.http
+        self._map = MapReader(context.http)
         self._networks = SeedData.of(context.config).networks
         self._static = StaticRanking(context.rng)
         self._steering = context.replicas("steering", _REPLICA_SETTINGS)
@@ -142,10 +143,7 @@ class SteeringClient:
         return self._static.rank(position, self._networks.lookup(ip))
 
     async def _copy_map(self) -> tuple[OcaState, ...]:
-        async def ask(address: str) -> tuple[OcaState, ...]:
-            return read_map(await self._http.get(f"http://{address}/map"))
-
-        return await self._steering.call(ask)
+        return await self._steering.call(self._map.fetch)
 
     async def _refresh(self) -> bool:
         try:

@@ -2,7 +2,7 @@
 
     GET /rank?title=&ip=   {"ocas": [{"id", "url", "isp"}, ...], "stale": bool}: up to 10, best first; 404 for no title
                            with &explain=1 also "explained": of every OCA why it is where it is, or is not given
-    GET /map               {"ocas": [...]}: all OCAs known, for those who keep a static ranking
+    GET /map, GET /title_sets   all OCAs known, for those who keep a static ranking: see `map_exchange`
 
 The map of OCAs is pulled from cache control in the background, so that a play never waits for it. With the protection
 ``stale_map`` off, the map is dropped when cache control has nothing; with ``health_filtering`` off, load is ignored.
@@ -15,47 +15,17 @@ import asyncio
 from aiohttp import web
 
 from chaos.resilience import BreakerSettings, CommandSettings, ReplicaSettings
-from chaos.resilience.web import Reply, ServiceClient
-from targets.playback.oca_map import OcaState, map_from_json, map_to_json
+from targets.playback.map_exchange import MapReader, Page, show_map
+from targets.playback.oca_map import OcaState
 from targets.playback.ranking import MapKeeper, explain, rank
 from targets.playback.seed_data import SeedData, title_index
 from targets.playback.service import Context, application, json_response
-from targets.playback.transport import FAILURES, CallFailed, json_of
+from targets.playback.transport import FAILURES
 
 PULL_EVERY_S = 0.5
 
 _REPLICA_SETTINGS = ReplicaSettings(attempts=2, attempt_timeout_s=0.3, breaker=BreakerSettings(open_s=1.0))
 _PULL_SETTINGS = CommandSettings(timeout_s=0.4, max_concurrent=2, breaker=BreakerSettings(open_s=1.0))
-
-
-class MapSource:
-    """The map as one replica of cache control shows it; an unchanged one is not fetched twice."""
-
-    def __init__(self, http: ServiceClient) -> None:
-        self._http = http
-        self._known: dict[str, tuple[str, tuple[OcaState, ...]]] = {}
-
-    async def fetch(self, address: str) -> tuple[OcaState, ...]:
-        """Return the map of the replica at ``address``. Raises CallFailed and what the call raises."""
-        tag, ocas = self._known.get(address, ("", ()))
-        reply = await self._http.get(f"http://{address}/map", headers={"If-None-Match": tag} if tag else None)
-        if reply.status == 304:
-            return ocas
-        ocas = read_map(reply)
-        self._known[address] = (reply.headers.get("ETag", ""), ocas)
-        return ocas
-
-
-def read_map(reply: Reply) -> tuple[OcaState, ...]:
-    """Return the map in a reply. Raises CallFailed when there is none."""
-    match json_of(reply):
-        case {"ocas": ocas}:
-            try:
-                return map_from_json(ocas)
-            except ValueError as error:
-                raise CallFailed(str(error)) from error
-        case _:
-            raise CallFailed("no map of OCAs in the answer")
 
 
 class Steering:
@@ -67,7 +37,7 @@ class Steering:
         self._networks = SeedData.of(context.config).networks
         self._keeper = MapKeeper(keep=context.on("stale_map"))
         self._by_health = context.on("health_filtering")
-        self._source = MapSource(context.http)
+        self._source = MapReader(context.http)
         self._replicas = context.replicas("cache_control", _REPLICA_SETTINGS)
         self._pull = context.isolation.command("cache_control.map", self._fetch_map, settings=_PULL_SETTINGS)
         self._map_size = 0
@@ -106,9 +76,9 @@ class Steering:
             answer["explained"] = explain(view.ocas, ocas, isp=isp, title=title, by_health=self._by_health)
         return json_response(answer)
 
-    async def show_map(self, _: web.Request) -> web.Response:
-        """Answer ``GET /map``."""
-        return json_response({"ocas": map_to_json(self._keeper.view(self._loop.time()).ocas)})
+    def page(self) -> Page:
+        """Return the map that others may copy."""
+        return Page(self._keeper.view(self._loop.time()).ocas)
 
 
 def build(context: Context) -> web.Application:
@@ -116,6 +86,6 @@ def build(context: Context) -> web.Application:
     steering = Steering(context)
     app = application(context, ready=lambda: steering.ready)
     app.router.add_get("/rank", steering.rank)
-    app.router.add_get("/map", steering.show_map)
+    show_map(app, steering.page)
     context.repeat(steering.refresh, period_s=PULL_EVERY_S)
     return app

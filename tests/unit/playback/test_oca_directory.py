@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from targets.playback.oca_directory import OcaDirectory, Taken
-from targets.playback.oca_map import OcaReport, OcaState
+from targets.playback.oca_map import OcaReport, OcaState, title_tag
 from targets.playback.seed_data import SeedData
 from tests.unit.playback.little_target import report
 
@@ -131,4 +131,4 @@ def test_reports_and_states_come_back_from_json_as_they_were():
 
     assert OcaReport.from_json(full.to_json()) == full
     assert OcaReport.from_json(full.to_json(with_titles=False)) == brief
-    assert OcaState.from_json(state.to_json()) == state
+    assert OcaState.from_json(state.to_json(), {title_tag(state.titles): state.titles}) == state

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from targets.playback.oca_map import title_tag
 from targets.playback.video import VideoScale
 from tests.unit.playback.little_target import LittleTarget, dead_address, report, until
 
@@ -28,7 +29,7 @@ async def test_an_oca_reports_to_every_replica_of_cache_control_even_when_one_is
         (oca,) = answer["ocas"]
         assert oca["url"] == "http://127.0.0.1:9007"
         assert oca["isp"] == "gamma"
-        assert int(oca["titles"], 16) == target.data.holdings("gamma", 7)
+        assert oca["titles"] == title_tag(target.data.holdings("gamma", 7))
 
 
 async def test_an_oca_serves_the_chunks_of_the_titles_it_holds():

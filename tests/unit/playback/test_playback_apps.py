@@ -61,11 +61,12 @@ def steering_that(rank, target):
     """A steering with the real map, of which the test decides how it ranks."""
     app = web.Application()
 
-    async def show_map(_):
-        return web.json_response((await target.get(target.cache_control, "/map"))[1])
+    async def show_map(request):
+        return web.json_response((await target.get(target.cache_control, request.path_qs))[1])
 
     app.router.add_get("/rank", rank)
     app.router.add_get("/map", show_map)
+    app.router.add_get("/title_sets", show_map)
     return app
 
 
