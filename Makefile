@@ -54,8 +54,10 @@ lint: $(STAMP) ## style and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-experiments: setup ## run every shipped experiment with its control (half an hour); the exit code is the worst
-	@$(BIN)/chaos run experiments/ --control
+experiments: setup ## run every shipped experiment with its control (half an hour), and write README's table; the worst exit code
+	@mkdir -p build
+	@code=0; $(BIN)/chaos run experiments/ --control --json build/experiments.json || code=$$?; \
+	  $(BIN)/chaos table build/experiments.json --metric playback_availability --into README.md && exit $$code
 
 bench: setup ## measure, and print the tables of docs/benchmarks.md (installs the libraries that are compared with)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock

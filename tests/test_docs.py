@@ -12,9 +12,16 @@ import click
 import pytest
 
 from chaos.cli.main import cli
+from chaos.experiment.parser import load_experiment
+from chaos.reports.markdown import BEGIN, END
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "ARCHITECTURE.md",
+    ROOT / "experiments/README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 QUICK = {"plan", "validate", "faults", "schema", "heal"}
 
 
@@ -74,10 +81,20 @@ def test_quoted_yaml_files_are_the_files():
         assert (ROOT / path).read_text() in quoted, f"README.md quotes {path} as it was"
 
 
-def test_every_shipped_experiment_is_in_the_readme():
-    text = (ROOT / "README.md").read_text()
-    missing = [path.stem for path in sorted((ROOT / "experiments").rglob("*.yaml")) if path.stem not in text]
-    assert missing == []
+def test_every_shipped_experiment_has_its_row_among_the_experiments():
+    folder = ROOT / "experiments"
+    text = (folder / "README.md").read_text()
+    shipped = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.yaml"))]
+    assert [path for path in shipped if f"]({path})" not in text] == []
+
+
+def test_the_table_of_results_names_each_shipped_experiment_by_its_title():
+    _, _, rest = (ROOT / "README.md").read_text().partition(BEGIN)
+    table, _, _ = rest.partition(END)
+    shipped = sorted((ROOT / "experiments").rglob("*.yaml"))
+    rows = [f"[{load_experiment(path)[0].title}]({path.relative_to(ROOT).as_posix()})" for path in shipped]
+    assert [row for row in rows if row not in table] == []
+    assert table.count("](experiments/") == len(shipped)
 
 
 def test_links_lead_somewhere():

@@ -19,6 +19,7 @@ _COMMANDS = {
     "plan": "chaos.cli.describe",
     "faults": "chaos.cli.describe",
     "schema": "chaos.cli.describe",
+    "table": "chaos.cli.table",
     "up": "chaos.cli.up",
     "doctor": "chaos.cli.doctor",
     "proxy": "chaos.cli.proxy",
