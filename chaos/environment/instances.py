@@ -186,10 +186,13 @@ class Instances:
             return f"{name} is dead"
         if place.paused:
             return f"{name} is frozen"
-        port = self._layout.instance_ports[name]
-        return (
-            None if await is_healthy(place.service.health, HOST, port) else f"{name} does not answer its health check"
-        )
+        return None if await self._is_healthy(name) else f"{name} does not answer its health check"
+
+    async def _is_healthy(self, name: str) -> bool:
+        """Whether the instance serves: at its port, and each of its workers at its own."""
+        check = self._places[name].service.health
+        ports = dict.fromkeys((self._layout.instance_ports[name], *(port for _, port in self._layout.processes(name))))
+        return all(await asyncio.gather(*(is_healthy(check, HOST, port) for port in ports)))
 
     async def _preload(self, module: str) -> None:
         try:
@@ -235,10 +238,10 @@ class Instances:
         return process
 
     async def _until_healthy(self, name: str, place: _Place, process: ManagedProcess) -> None:
-        check, port = place.service.health, self._layout.instance_ports[name]
+        check = place.service.health
         deadline_s = clock.monotonic_s() + check.timeout_s
         while True:
-            healthy = place.paused or await is_healthy(check, HOST, port)
+            healthy = place.paused or await self._is_healthy(name)
             if process.ended:
                 raise EnvironmentFailure(
                     f"{name} ended while it was being started: {ending_in_words(process.exit_status)}",
@@ -248,9 +251,12 @@ class Instances:
                 return
             if clock.monotonic_s() > deadline_s:
                 asked = f"GET {check.http_path} on" if check.http_path else "a connection to"
+                workers = self._layout.worker_ports.get(name, ())
+                each = f", or on {', '.join(map(str, workers))}, the workers' own ports," if workers else ""
                 raise EnvironmentFailure(
                     f"{name} did not become healthy within {check.timeout_s:g} s "
-                    f"({asked} {HOST}:{port} does not succeed); its last log lines may tell why",
+                    f"({asked} {self._layout.instance_address(name)}{each} does not succeed); "
+                    "its last log lines may tell why",
                     details=last_lines(place.log),
                 )
             await asyncio.sleep(POLL_S)

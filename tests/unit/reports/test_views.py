@@ -178,7 +178,7 @@ def test_plain_lines_tell_the_second_the_figures_the_faults_and_the_breakers():
     later = next(line for line in text.splitlines() if line.startswith("[  17.0] fault"))
     assert "open 1: playback_apps-1:steering.rank | half-open 1: playback_apps-2:steering.rank" in later
     for line in (
-        "[  -1.4] starting playback: 29 processes, 124 proxied edges",
+        "[  -1.4] starting playback: 29 instances, 124 proxied edges",
         "[  -0.2] target ready in 1.21 s",
         "[   0.0] run 'every OCA of [one] ISP dies': seed 421337, toxiproxy 2.12.0",
         "[  12.0] phase fault",
