@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import shutil
 import signal
 from collections.abc import Callable, Coroutine, Iterable
@@ -206,6 +207,7 @@ class Instances:
             if not _alive(place):
                 place.end_expected = place.paused = False
                 place.process = await self._spawn(name, place)
+                place.process.on_worker_death = functools.partial(self._note_worker, place, place.process)
                 place.starting = True
                 number = self._shelter.promise_kill(place.process.pid)
                 self._background(self._watch(name, place, place.process, number), f"watch-{name}")
@@ -269,6 +271,11 @@ class Instances:
         self._shelter.kept(number)
         if place.process is process and not place.end_expected and not place.starting:
             self._on_death(name, ending_in_words(process.exit_status), last_lines(place.log))
+
+    def _note_worker(self, place: _Place, process: ManagedProcess, worker: str, status: int) -> None:
+        if place.process is process and not place.end_expected and not place.starting:
+            words = f"{ending_in_words(status)}; another worker took its place"
+            self._on_death(worker, words, last_lines(place.log))
 
     async def _end(self, name: str, gracefully: bool, limit_s: float) -> None:
         place = self._place(name)

@@ -10,8 +10,10 @@ socket in lines of JSON; requests are carried out in order::
     {"id": 5, "op": "kill_group", "pid": 4711}
 
 It answers ``{"id": 1, "pid": 4711}`` or ``{"id": 1, "error": "..."}``, and reports ``{"exited": 4711, "status": -9}``
-unasked. A Python service is forked from the launcher itself, which has imported everything already: it runs within
-milliseconds and shares the launcher's memory. One that is to have several workers forks these (``workers``).
+unasked, and ``{"worker": "play_api-1-w2", "of": 4711, "status": -9}`` when an instance replaced one of its workers.
+
+A Python service is forked from the launcher itself, which has imported everything already: it runs within milliseconds
+and shares the launcher's memory. One that is to have several workers forks these (``workers``).
 
 Nothing outlives the launcher: each child asks the kernel to be killed with it, and at the end of the socket (the
 runner is gone) it kills every group it started and every orphan it adopted. Signals go only to children that it has
@@ -60,6 +62,11 @@ class _Launcher:
         self._received = bytearray()
         self._children: set[int] = set()
         self._wake_read, self._wake_write = os.pipe()
+        self._news_read, self._news_write = os.pipe()
+        """What the parents of workers tell of them, in lines of JSON."""
+        self._news = bytearray()
+        for fd in (self._news_read, self._news_write):
+            os.set_blocking(fd, False)
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
@@ -78,6 +85,7 @@ class _Launcher:
         poll = select.poll()
         poll.register(self._channel, select.POLLIN)
         poll.register(self._wake_read, select.POLLIN)
+        poll.register(self._news_read, select.POLLIN)
         serving = True
         while serving:
             ready = {fd for fd, _ in poll.poll()}
@@ -85,6 +93,8 @@ class _Launcher:
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._wake_read, 4096)
                 self._reap()
+            if self._news_read in ready:
+                self._pass_news_on()
             if self._channel.fileno() in ready:
                 serving = self._receive()
         self.end_all()
@@ -128,6 +138,13 @@ class _Launcher:
         except OSError as error:
             reply = {"error": f"{error.strerror or error}: {error.filename or request['op']}"}
         return self._write({"id": request["id"], **reply})
+
+    def _pass_news_on(self) -> None:
+        self._news += os.read(self._news_read, 1 << 16)
+        *lines, rest = self._news.split(b"\n")
+        self._news = rest
+        for line in lines:
+            self._write(json.loads(line))
 
     def _write(self, message: Mapping[str, object]) -> bool:
         try:
@@ -194,7 +211,8 @@ class _Launcher:
             os.chdir(request["cwd"])
             os.environ.update(request["env"])
             if config.worker_ports:
-                serve_with_workers(config, function)
+                serve_with_workers(config, function, news=self._news_write)
+            os.close(self._news_write)
             run_as(config, function)
 
         return {"pid": self._fork(call, log=request["log"], python=True)}
@@ -262,6 +280,7 @@ class _Launcher:
             self._channel.close()
             os.close(self._wake_read)
             os.close(self._wake_write)
+            os.close(self._news_read)
             if python:
                 gc.enable()
                 sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]

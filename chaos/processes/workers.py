@@ -12,12 +12,15 @@ those who wait for a worker that died are served by the one that takes its place
 By its own port the framework asks each worker alone: how it is, and what its circuit breakers do.
 
 The instance is one unit: the workers are in its process group, so that signals to the group reach them all, and the
-kernel kills them with this process. A worker that ends by itself is replaced and the log says so; when too many ended
-in a short time, the instance ends with the last one's status. SIGTERM is passed on, and this process ends last.
+kernel kills them with this process. A worker that ends by itself is replaced, and the log and the run's report say so;
+when too many ended in a short time, the instance ends with the last one's status. SIGTERM is passed on, and this
+process ends last.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import select
 import signal
@@ -53,13 +56,15 @@ def run_as(config: InstanceConfig, function: Function) -> None:
     function(config)
 
 
-def serve_with_workers(config: InstanceConfig, function: Function) -> NoReturn:
+def serve_with_workers(config: InstanceConfig, function: Function, *, news: int) -> NoReturn:
     """Fork the workers that ``config.worker_ports`` asks for, and end when they have ended.
 
-    To be called in a process that leads its group and has no threads. Raises OSError when the port is taken.
+    ``news`` is the writing end of a pipe: for each worker that was replaced it gets a line of JSON with the worker's
+    name, this process's pid and the worker's exit status, ``{"worker": ..., "of": ..., "status": ...}``. To be
+    called in a process that leads its group and has no threads. Raises OSError when the port is taken.
     """
     host.set_process_name(config.instance)
-    sys.exit(_Parent(config, function).run())
+    sys.exit(_Parent(config, function, news).run())
 
 
 class DeathCount:
@@ -88,8 +93,9 @@ class _Worker:
 
 
 class _Parent:
-    def __init__(self, config: InstanceConfig, function: Function) -> None:
+    def __init__(self, config: InstanceConfig, function: Function, news: int) -> None:
         self._config = config
+        self._news = news
         self._function = function
         self._pid = os.getpid()
         self._sockets = [_bind(config.host, config.port) for _ in config.worker_ports]
@@ -147,7 +153,7 @@ class _Parent:
         os.dup2(into, 1)
         os.dup2(into, 2)
         outputs = (worker.output for worker in self._workers.values() if worker.output >= 0)
-        for fd in (into, self._wake_read, self._wake_write, *outputs):
+        for fd in (into, self._news, self._wake_read, self._wake_write, *outputs):
             os.close(fd)
         for other in self._sockets:
             if other is not shared:
@@ -194,11 +200,17 @@ class _Parent:
             if self._deaths.may_be_replaced(clock.monotonic_s()):
                 _write(f"{said}; another one takes its place\n".encode())
                 self._start(worker.number)
+                self._tell(worker.config.instance, code)
             else:
                 lately = f"more than {DEATHS_MAX} ended within {DEATHS_WINDOW_S:g} s"
                 _write(f"{said}; {lately}, so the instance ends\n".encode())
                 self._status = _as_status(code) or 1
                 self._stop()
+
+    def _tell(self, name: str, code: int) -> None:
+        line = json.dumps({"worker": name, "of": self._pid, "status": code}).encode() + b"\n"
+        with contextlib.suppress(BlockingIOError):  # nobody reads, and the log has it
+            os.write(self._news, line)
 
     # --- output ------------------------------------------------------------------------------------------------------
 

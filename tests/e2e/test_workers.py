@@ -117,7 +117,11 @@ async def test_a_worker_that_dies_is_replaced_and_nobody_who_comes_meanwhile_is_
         assert await environment.unhealed() == ()
         said = f"worker {name} (pid {victim}) ended by itself: killed by SIGKILL; another one takes its place"
         assert said in log_of(environment, "front-1")
-    assert environment.deaths == []
+        await eventually(lambda: environment.deaths != [])
+    assert [(death.instance, death.status) for death in environment.deaths] == [
+        (name, "killed by SIGKILL; another worker took its place")
+    ]
+    assert said in environment.deaths[0].last_lines
 
 
 async def test_an_instance_whose_workers_die_again_and_again_ends_and_says_why(harness: Harness):

@@ -62,6 +62,26 @@ async def test_a_taken_port_is_an_error():
     await serving
 
 
+def test_the_topology_says_which_services_may_have_workers_and_which_are_a_fixed_number():
+    services = load_topology(TARGET).services.values()
+    # Whoever serves from the memory of one process has one: reports, the log and its lease, the ledger, an OCA's load.
+    assert {one.name: one.scaling.workers_most for one in services if one.scaling.workers_most > 1} == {
+        "gateway": 8,
+        "signup_api": 4,
+        "discovery_api": 8,
+        "play_api": 8,
+        "playback_apps": 8,
+        "steering": 8,
+    }
+    assert {one.name: one.scaling.replicas_most for one in services if one.scaling.replicas_most is not None} == {
+        "elb": 1,
+        "events": 1,
+        "cache": 2,
+        "store": 3,
+        "oca": 96,
+    }
+
+
 async def test_a_worker_serves_two_ports_and_is_administered_at_its_own_alone():
     shared = socket.socket()
     shared.bind(("127.0.0.1", 0))
