@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import isolation, kills, overhead, proxy, proxy_soak, sustained, target, target_cost
+from benchmarks import isolation, kills, overhead, proxy, proxy_soak, scaling, sustained, target, target_cost
 
 if __name__ == "__main__":
     isolation.main()
@@ -12,4 +12,5 @@ if __name__ == "__main__":
     target.main()
     overhead.main()
     sustained.main()
+    scaling.main()
     kills.main()

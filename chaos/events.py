@@ -43,6 +43,8 @@ class TargetStarting(Event):
     target: str
     instances: int
     edges: int
+    scaled: tuple[str, ...] = ()
+    """How it is scaled, in words; empty when it is as its topology file says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

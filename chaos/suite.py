@@ -1,7 +1,7 @@
 """Several runs in a row: experiments and their controls, on as few starts of the target as possible.
 
-All experiments of one target run on one start, one after the other; then each control gets a start of its own,
-because a protection is switched off when a service starts. The runs themselves are ``chaos.runner``'s.
+All experiments of one target at one scale run on one start, one after the other; then each control gets a start of
+its own, because a protection is switched off when a service starts. The runs themselves are ``chaos.runner``'s.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from chaos.environment import Backend, Environment
 from chaos.errors import EnvironmentFailure, Outcome
@@ -123,7 +122,7 @@ class Suite:
         self._environment: Environment | None = None
         self._backend = options.backend
         self._backend_name = "none"
-        self._started_as: tuple[Path, tuple[str, ...], tuple[tuple[str, Scalar], ...]] | None = None
+        self._started_as: tuple[Topology, tuple[str, ...], tuple[tuple[str, Scalar], ...]] | None = None
         self._stack = contextlib.AsyncExitStack()
         self.verdicts: list[tuple[Job, Verdict]] = []
 
@@ -184,7 +183,7 @@ class Suite:
     async def _environment_for(self, job: Job) -> Environment:
         backend = backend_for(job, self._options.backend)
         if self._environment is not None and self._started_as is not None:
-            if (self._started_as[0], self._backend) == (job.topology.file, backend):
+            if (self._started_as[0], self._backend) == (job.topology, backend):
                 return self._environment
             await self._close_environment()
         environment = Environment(
@@ -209,7 +208,7 @@ class Suite:
 
     async def _ready(self, environment: Environment, number: int, job: Job) -> LoadDriver:
         """Have the target up as the job wants it, and Locust waiting for the signal to begin."""
-        wanted = (job.topology.file, job.disabled, tuple(sorted(job.experiment.settings.items())))
+        wanted = (job.topology, job.disabled, tuple(sorted(job.experiment.settings.items())))
         fresh = self._started_as != wanted or bool(await environment.unhealed())
         if fresh:
             if self._started_as is not None:
@@ -252,6 +251,7 @@ class Suite:
             backend=self._backend_name,
             disabled=job.disabled,
             changed=job.changed,
+            scaled=job.topology.scaled,
             phases=(),
             steady_state=(),
             receipts=(),

@@ -14,7 +14,9 @@ set_option = click.option(
     "settings",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Override anything in the file: --set load.rate=50 --set phases.fault=20s. May be repeated.",
+    help="Override anything in the file: --set load.rate=50 --set phases.fault=20s; or scale the target: "
+    "--set replicas.playback_apps=4 (instances of a service), --set workers.play_api=2 (processes of each instance). "
+    "May be repeated.",
 )
 
 

@@ -66,6 +66,7 @@ def run(
       chaos run experiments/oca_outage.yaml --control --seed 7
       chaos run experiments/ --quiet --json verdict.json
       chaos run experiments/steering_latency.yaml --set faults.0.latency_ms=500
+      chaos run experiments/playback_apps_kill.yaml --set replicas.playback_apps=4 --set workers.play_api=2
     """
     how = [] if proxy == Backend.AUTO else ["--proxy", proxy]
     how += [] if toxiproxy_url is None else ["--toxiproxy", toxiproxy_url]
@@ -169,8 +170,16 @@ def jobs_of(
         )
         if control:
             jobs.append(_control_of(jobs[-1], overrides))
-    # Those that need another proxy server come together, so that it is changed once.
-    return sorted(jobs, key=lambda job: (str(job.topology.file), job.is_control, bool(job.experiment.needs_embedded)))
+    # Those that need another proxy server, or another scale, come together, so that it is changed once.
+    return sorted(
+        jobs,
+        key=lambda job: (
+            str(job.topology.file),
+            job.is_control,
+            bool(job.experiment.needs_embedded),
+            job.topology.scaled,
+        ),
+    )
 
 
 def _check_that_toxiproxy_will_do(loaded: Sequence[tuple[Path, Experiment, Topology]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import shutil
 import signal
 from collections.abc import Callable, Coroutine, Iterable
@@ -186,10 +187,13 @@ class Instances:
             return f"{name} is dead"
         if place.paused:
             return f"{name} is frozen"
-        port = self._layout.instance_ports[name]
-        return (
-            None if await is_healthy(place.service.health, HOST, port) else f"{name} does not answer its health check"
-        )
+        return None if await self._is_healthy(name) else f"{name} does not answer its health check"
+
+    async def _is_healthy(self, name: str) -> bool:
+        """Whether the instance serves: at its port, and each of its workers at its own."""
+        check = self._places[name].service.health
+        ports = dict.fromkeys((self._layout.instance_ports[name], *(port for _, port in self._layout.processes(name))))
+        return all(await asyncio.gather(*(is_healthy(check, HOST, port) for port in ports)))
 
     async def _preload(self, module: str) -> None:
         try:
@@ -203,6 +207,7 @@ class Instances:
             if not _alive(place):
                 place.end_expected = place.paused = False
                 place.process = await self._spawn(name, place)
+                place.process.on_worker_death = functools.partial(self._note_worker, place, place.process)
                 place.starting = True
                 number = self._shelter.promise_kill(place.process.pid)
                 self._background(self._watch(name, place, place.process, number), f"watch-{name}")
@@ -235,10 +240,10 @@ class Instances:
         return process
 
     async def _until_healthy(self, name: str, place: _Place, process: ManagedProcess) -> None:
-        check, port = place.service.health, self._layout.instance_ports[name]
+        check = place.service.health
         deadline_s = clock.monotonic_s() + check.timeout_s
         while True:
-            healthy = place.paused or await is_healthy(check, HOST, port)
+            healthy = place.paused or await self._is_healthy(name)
             if process.ended:
                 raise EnvironmentFailure(
                     f"{name} ended while it was being started: {ending_in_words(process.exit_status)}",
@@ -248,9 +253,12 @@ class Instances:
                 return
             if clock.monotonic_s() > deadline_s:
                 asked = f"GET {check.http_path} on" if check.http_path else "a connection to"
+                workers = self._layout.worker_ports.get(name, ())
+                each = f", or on {', '.join(map(str, workers))}, the workers' own ports," if workers else ""
                 raise EnvironmentFailure(
                     f"{name} did not become healthy within {check.timeout_s:g} s "
-                    f"({asked} {HOST}:{port} does not succeed); its last log lines may tell why",
+                    f"({asked} {self._layout.instance_address(name)}{each} does not succeed); "
+                    "its last log lines may tell why",
                     details=last_lines(place.log),
                 )
             await asyncio.sleep(POLL_S)
@@ -263,6 +271,11 @@ class Instances:
         self._shelter.kept(number)
         if place.process is process and not place.end_expected and not place.starting:
             self._on_death(name, ending_in_words(process.exit_status), last_lines(place.log))
+
+    def _note_worker(self, place: _Place, process: ManagedProcess, worker: str, status: int) -> None:
+        if place.process is process and not place.end_expected and not place.starting:
+            words = f"{ending_in_words(status)}; another worker took its place"
+            self._on_death(worker, words, last_lines(place.log))
 
     async def _end(self, name: str, gracefully: bool, limit_s: float) -> None:
         place = self._place(name)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from chaos.errors import EnvironmentFailure, suggest
 from chaos.processes.ports import HOST
 from chaos.proxy.control import ProxySpec
-from chaos.topology.model import CalledInstance, Edge, Instance, InstanceConfig, Scalar, Topology
+from chaos.topology.model import CalledInstance, Edge, Instance, InstanceConfig, Scalar, Topology, worker_name
 
 _PLACEHOLDER = re.compile(
-    r"\{(?:(port|host|instance|service|data_dir|folder|python|disabled)|(calls|settings)\[([^\]{}]+)\])\}"
+    r"\{(?:(port|host|instance|service|data_dir|folder|python|disabled|workers)|(calls|settings)\[([^\]{}]+)\])\}"
 )
 
 
@@ -37,6 +37,18 @@ class Layout:
     edges: Mapping[str, Edge]
     instance_ports: Mapping[str, int]
     edge_ports: Mapping[str, int]
+    worker_ports: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """The ports of their own of each instance's workers, where it has several that are forked for it."""
+
+    def processes(self, instance: str) -> tuple[tuple[str, int], ...]:
+        """Return name and port of each process of the instance that can be asked alone: itself, or its workers.
+
+        The workers that a ``command`` makes itself cannot be asked alone: its one port stands for them all.
+        """
+        ports = self.worker_ports.get(instance)
+        if ports is None:
+            return ((instance, self.instance_ports[instance]),)
+        return tuple((worker_name(instance, number), port) for number, port in enumerate(ports, start=1))
 
     def instance_address(self, instance: str) -> str:
         """Return ``host:port`` of the instance itself."""
@@ -69,6 +81,8 @@ class Layout:
             disabled=conditions.disabled,
             seed=conditions.seed,
             data_dir=str(data_dir),
+            workers=self.topology.services[instance.service].workers,
+            worker_ports=self.worker_ports.get(name, ()),
         )
 
     def client_config(self, client: str, conditions: Conditions, *, data_dir: Path) -> InstanceConfig:
@@ -113,7 +127,7 @@ class Layout:
 
 
 def lay_out(topology: Topology, *, free: Callable[[], int], reserve: Callable[[int, str], int]) -> Layout:
-    """Give every instance and every edge a port.
+    """Give every instance, every edge, and every one of several workers a port.
 
     ``free()`` returns a free port, ``reserve(port, purpose)`` takes a fixed one; both raise EnvironmentFailure when
     that is not possible. Fixed ports are taken first, so that no free one is chosen in their place.
@@ -131,6 +145,11 @@ def lay_out(topology: Topology, *, free: Callable[[], int], reserve: Callable[[i
         edges=edges,
         instance_ports={name: fixed.get(name) or free() for name in instances},
         edge_ports={name: free() for name in edges},
+        worker_ports={
+            name: tuple(free() for _ in range(service.workers))
+            for name, instance in instances.items()
+            if (service := topology.services[instance.service]).workers > 1 and service.python is not None
+        },
     )
 
 
@@ -148,6 +167,7 @@ def command_line(command: Sequence[str], config: InstanceConfig, *, folder: Path
         "folder": str(folder.absolute()),
         "python": sys.executable,
         "disabled": ",".join(config.disabled),
+        "workers": str(config.workers),
     }
     tables = {
         "calls": {service: ",".join(one.address for one in called) for service, called in config.calls.items()},

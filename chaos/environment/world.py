@@ -37,6 +37,8 @@ class RunningInstance(NamedTuple):
     service: str
     address: str
     pid: int
+    workers: tuple[str, ...] = ()
+    """The addresses of their own of several workers."""
 
 
 class Environment:
@@ -127,7 +129,11 @@ class Environment:
         self.prepare(seed=seed, disabled=disabled, settings=settings)
         self._emit(
             TargetStarting(
-                t_s=self.t_s(), target=self._topology.name, instances=len(layout.instances), edges=len(layout.edges)
+                t_s=self.t_s(),
+                target=self._topology.name,
+                instances=len(layout.instances),
+                edges=len(layout.edges),
+                scaled=self._topology.scaled,
             )
         )
         try:
@@ -153,7 +159,13 @@ class Environment:
     def addresses(self) -> list[RunningInstance]:
         """Return every living instance with its own address and pid."""
         return [
-            RunningInstance(name, self._layout.instances[name].service, self._layout.instance_address(name), pid)
+            RunningInstance(
+                name,
+                self._layout.instances[name].service,
+                self._layout.instance_address(name),
+                pid,
+                tuple(f"{HOST}:{port}" for port in self._layout.worker_ports.get(name, ())),
+            )
             for name, pid in self._instances.running().items()
         ]
 
@@ -162,10 +174,14 @@ class Environment:
         return self._layout.reached_by(instance)
 
     async def isolation_states(self) -> tuple[BreakerState, ...]:
-        """Return what the services report of their breakers; those that do not answer within 0.3 s are left out."""
+        """Return what the services report of their breakers; those that do not answer within 0.3 s are left out.
+
+        Each worker has breakers of its own and is asked at its own port; their ``instance`` is the worker's name.
+        """
         asked = [
-            isolation_of(name, HOST, self._layout.instance_ports[name], path, timeout_s=ISOLATION_LIMIT_S)
+            isolation_of(process, HOST, port, path, timeout_s=ISOLATION_LIMIT_S)
             for name in self._instances.running()
+            for process, port in self._layout.processes(name)
             if (path := self._topology.services[self._layout.instances[name].service].isolation_path)
             and not self._instances.paused(name)
         ]

@@ -12,11 +12,12 @@ from chaos.experiment.model import Control, Experiment, FaultEntry, Guard, Load,
 from chaos.experiment.overrides import override
 from chaos.experiment.rules import Sentence, to_guard, to_rule
 from chaos.experiment.selection import candidates, edges_to
+from chaos.experiment.target import check_settings, node_of, scale
 from chaos.faults.base import Fault, Layer
 from chaos.faults.registry import FAULTS
 from chaos.faults.settings import settings_of
 from chaos.fields import Field, Section, Where, one_of
-from chaos.topology.model import Scalar, Topology
+from chaos.topology.model import Topology
 from chaos.topology.parser import load_topology
 from chaos.units import format_duration
 from chaos.yamlfile import Node, is_there, load_yaml
@@ -29,7 +30,8 @@ _NO_OVERRIDES: Mapping[str, str] = {}
 def load_experiment(path: Path, overrides: Mapping[str, str] = _NO_OVERRIDES) -> tuple[Experiment, Topology]:
     """Return the experiment in a file, with ``overrides`` (dotted key to text) put in, and its target's topology.
 
-    Raises UsageError with every problem of the experiment, of the overrides and of the topology.
+    The topology is scaled as the experiment says. Raises UsageError with every problem of the experiment, of the
+    overrides and of the topology.
     """
     problems: list[Problem] = []
     tree = override(load_yaml(path), overrides, problems)
@@ -37,6 +39,7 @@ def load_experiment(path: Path, overrides: Mapping[str, str] = _NO_OVERRIDES) ->
     experiment = topology = None
     if section is not None:
         topology = _topology(path, section, problems)
+        topology = None if topology is None else scale(section, topology)
         experiment = _experiment(path, section, topology)
     if problems or experiment is None or topology is None:
         raise UsageError(sorted(dict.fromkeys(problems), key=lambda one: (one.file != str(path), one.line or 0)))
@@ -63,7 +66,7 @@ def _experiment(path: Path, section: Section, topology: Topology | None) -> Expe
     phases = _phases(section)
     _check_recovery(section, phases)
     if topology is not None:
-        _check_settings(section, topology)
+        check_settings(section, topology)
         _check_control(section, topology)
     return Experiment(
         file=path,
@@ -193,7 +196,7 @@ def _check_selector(item: Section, selector: Selector, layer: Layer, topology: T
             wrong = True
             noun = f"label of {service.name}" if name not in labels else f"{service.name} with {name}"
             said = one_of(name if name not in labels else value, allowed, noun=noun)
-            where.inside(name).report(_node_of(item, t.WHERE, name), said)
+            where.inside(name).report(node_of(item, t.WHERE, name), said)
     chosen = candidates(selector, topology)
     if not wrong and not chosen:
         item.report(t.WHERE, f"no instance of {service.name} has all of these labels")
@@ -214,13 +217,6 @@ def _report_no_edges(item: Section, selector: Selector, topology: Topology) -> N
 
 def _labels(instances: tuple[Mapping[str, str], ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for labels in instances for name in labels))
-
-
-def _node_of(item: Section, one: Field[object], name: str) -> Node:
-    """Return the node of one entry of a mapping."""
-    node = item.at(one)
-    entry = next((entry for entry in getattr(node, "entries", ()) if entry.key == name), None)
-    return node if entry is None else entry.value
 
 
 # -- steady state, guards, control ------------------------------------------------------------------------------------
@@ -270,27 +266,6 @@ def _check_recovery(section: Section, phases: Mapping[PhaseName, float]) -> None
             f"{format_duration(within_s)} is longer than the recovery phase ({format_duration(phase_s)}), "
             "so it could not be seen; make phases.recovery longer",
         )
-
-
-def _check_settings(section: Section, topology: Topology) -> None:
-    for name, value in section.get_or(t.SETTINGS, {}).items():
-        where, node = section.where.inside(t.SETTINGS.key).inside(name), _node_of(section, t.SETTINGS, name)
-        if name not in topology.settings:
-            where.report(node, one_of(name, tuple(topology.settings), noun="setting of the target"))
-        elif _type_word(value) != _type_word(topology.settings[name]):
-            where.report(
-                node, f"{value!r} is {_type_word(value)}; in the target it is {_type_word(topology.settings[name])}"
-            )
-
-
-def _type_word(value: Scalar) -> str:
-    match value:
-        case bool():
-            return "true or false"
-        case int() | float():
-            return "a number"
-        case str():
-            return "a text"
 
 
 def _control(section: Section) -> Control | None:

@@ -68,6 +68,8 @@ class Plan:
     """Start and end of each phase, in seconds from the start of the run."""
     faults: tuple[PlannedFault, ...]
     """In the order of the file."""
+    scaled: tuple[str, ...] = ()
+    """How the target is scaled, in words; empty when it is as its topology file says."""
 
     @property
     def duration_s(self) -> float:
@@ -90,7 +92,8 @@ class Plan:
             else:
                 lines.append((step.at_s, 2, f"   apply  {step.fault.name}  {step.fault.description}"))
         lines.append((self.duration_s, 3, "-- end"))
-        return tuple(f"{at_s:8.2f} s  {text}" for at_s, _, text in sorted(lines, key=lambda line: line[:2]))
+        timed = (f"{at_s:8.2f} s  {text}" for at_s, _, text in sorted(lines, key=lambda line: line[:2]))
+        return (*(f"scaled: {words}" for words in self.scaled), *timed)
 
 
 def plan(experiment: Experiment, topology: Topology, seed: int) -> Plan:
@@ -118,7 +121,7 @@ def plan(experiment: Experiment, topology: Topology, seed: int) -> Plan:
                 until_s=fault_end_s if entry.for_s is None else min(fault_end_s, at_s + entry.for_s),
             )
         )
-    return Plan(seed=seed, phases=phases, faults=tuple(planned))
+    return Plan(seed=seed, phases=phases, faults=tuple(planned), scaled=topology.scaled)
 
 
 def _choose(entry: FaultEntry, topology: Topology, key: str) -> tuple[Instance, ...]:

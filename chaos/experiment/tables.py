@@ -17,6 +17,7 @@ from chaos.faults.settings import SettingInfo, settings_of
 from chaos.fields import Field, Kind, ListOf, MapOf, Schema, Section, Table, Where, found, shown
 from chaos.kinds import Choice, File, Integer, Label, Number, Setting, Text, duration, rate, share
 from chaos.topology.model import Scalar
+from chaos.topology.tables import MAX_INSTANCES, MAX_WORKERS
 from chaos.yamlfile import Node
 
 MAX_FAULTS = 50
@@ -201,6 +202,16 @@ LOAD = Field(
 SETTINGS: Field[Mapping[str, Scalar]] = Field(
     "settings", MapOf(value=Setting()), "settings of the target that differ in this experiment"
 )
+REPLICAS: Field[Mapping[str, int]] = Field(
+    "replicas",
+    MapOf(value=Integer(least=1, most=MAX_INSTANCES, unit="instances"), most=100),
+    "how many instances services have in this experiment, by service, like 'playback_apps: 4'",
+)
+SERVICE_WORKERS: Field[Mapping[str, int]] = Field(
+    "workers",
+    MapOf(value=Integer(least=1, most=MAX_WORKERS, unit="processes"), most=100),
+    "how many processes serve each instance's port in this experiment, by service, like 'play_api: 2'",
+)
 FAULTS_LIST = Field(
     "faults", ListOf(item=FaultItem(), least=1, most=MAX_FAULTS), "what happens to the target", required=True
 )
@@ -252,6 +263,8 @@ EXPERIMENT = Table(
     PHASES,
     LOAD,
     SETTINGS,
+    REPLICAS,
+    SERVICE_WORKERS,
     FAULTS_LIST,
     STEADY_STATE,
     MUST_BREAK,

@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from chaos import clock
@@ -28,6 +28,8 @@ class ManagedProcess:
         self.pid = pid
         self.exit_status: int | None = None
         """Exit status, negative for the signal that ended it; None while it lives (or when it was lost)."""
+        self.on_worker_death: Callable[[str, int], None] | None = None
+        """Told name and exit status of each worker of this process that ended by itself and was replaced."""
         self._launcher = launcher
         self._ended = asyncio.Event()
 
@@ -230,6 +232,9 @@ class Launcher:
             case {"exited": int(pid), "status": int(status)}:
                 if process := self._processes.pop(pid, None):
                     process.end(status)
+            case {"worker": str(name), "of": int(pid), "status": int(status)}:
+                if (process := self._processes.get(pid)) and process.on_worker_death is not None:
+                    process.on_worker_death(name, status)
             case {"id": int(number)}:
                 answered = self._replies.get(number)
                 wanted = answered is not None and not answered.done()

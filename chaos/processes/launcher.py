@@ -10,8 +10,10 @@ socket in lines of JSON; requests are carried out in order::
     {"id": 5, "op": "kill_group", "pid": 4711}
 
 It answers ``{"id": 1, "pid": 4711}`` or ``{"id": 1, "error": "..."}``, and reports ``{"exited": 4711, "status": -9}``
-unasked. A Python service is forked from the launcher itself, which has imported everything already: it runs within
-milliseconds and shares the launcher's memory.
+unasked, and ``{"worker": "play_api-1-w2", "of": 4711, "status": -9}`` when an instance replaced one of its workers.
+
+A Python service is forked from the launcher itself, which has imported everything already: it runs within milliseconds
+and shares the launcher's memory. One that is to have several workers forks these (``workers``).
 
 Nothing outlives the launcher: each child asks the kernel to be killed with it, and at the end of the socket (the
 runner is gone) it kills every group it started and every orphan it adopted. Signals go only to children that it has
@@ -38,12 +40,16 @@ from typing import Any, NoReturn
 
 from chaos import clock
 from chaos.processes import host
+from chaos.processes.child import run_and_exit
+from chaos.processes.workers import run_as, serve_with_workers
+from chaos.topology.wire import config_from_json
 
 LINE_BYTES_MAX = 4 * 1024 * 1024
 """Longest request; the configuration of an instance in a large topology has some ten thousand bytes."""
 OPEN_FILES = 65_536
 """Open files a process may have, where the machine allows it: proxies hold two for each connection."""
 _END_WITHIN_S = 1.5
+_BURY_S = 0.5
 
 
 class _BadRequest(Exception):  # noqa: N818 - it is answered, not raised further
@@ -56,6 +62,11 @@ class _Launcher:
         self._received = bytearray()
         self._children: set[int] = set()
         self._wake_read, self._wake_write = os.pipe()
+        self._news_read, self._news_write = os.pipe()
+        """What the parents of workers tell of them, in lines of JSON."""
+        self._news = bytearray()
+        for fd in (self._news_read, self._news_write):
+            os.set_blocking(fd, False)
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
@@ -74,6 +85,7 @@ class _Launcher:
         poll = select.poll()
         poll.register(self._channel, select.POLLIN)
         poll.register(self._wake_read, select.POLLIN)
+        poll.register(self._news_read, select.POLLIN)
         serving = True
         while serving:
             ready = {fd for fd, _ in poll.poll()}
@@ -81,6 +93,8 @@ class _Launcher:
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._wake_read, 4096)
                 self._reap()
+            if self._news_read in ready:
+                self._pass_news_on()
             if self._channel.fileno() in ready:
                 serving = self._receive()
         self.end_all()
@@ -124,6 +138,13 @@ class _Launcher:
         except OSError as error:
             reply = {"error": f"{error.strerror or error}: {error.filename or request['op']}"}
         return self._write({"id": request["id"], **reply})
+
+    def _pass_news_on(self) -> None:
+        self._news += os.read(self._news_read, 1 << 16)
+        *lines, rest = self._news.split(b"\n")
+        self._news = rest
+        for line in lines:
+            self._write(json.loads(line))
 
     def _write(self, message: Mapping[str, object]) -> bool:
         try:
@@ -180,18 +201,19 @@ class _Launcher:
                 f"{request['function']!r} is not a function: 'module:name' is wanted, as in 'targets.app.service:main'"
             )
         try:
-            config = _import("chaos.topology.wire").config_from_json(request["argument"])
+            config = config_from_json(request["argument"])
         except ValueError as error:
             raise _BadRequest(str(error)) from error
-        if not os.path.isdir(request["cwd"]):  # noqa: PTH112 - pathlib is not imported here
+        if not os.path.isdir(request["cwd"]):  # noqa: PTH112 - one call, and no object for it
             raise _BadRequest(f"no such folder: {request['cwd']}")
 
         def call() -> None:
             os.chdir(request["cwd"])
             os.environ.update(request["env"])
-            host.set_process_name(config.instance)
-            sys.argv = [config.instance]
-            function(config)
+            if config.worker_ports:
+                serve_with_workers(config, function, news=self._news_write)
+            os.close(self._news_write)
+            run_as(config, function)
 
         return {"pid": self._fork(call, log=request["log"], python=True)}
 
@@ -243,7 +265,6 @@ class _Launcher:
         mask: set[int | signal.Signals],
         python: bool,
     ) -> NoReturn:
-        status = 1
         try:
             os.setsid()
             host.die_with_parent(signal.SIGKILL, launcher_pid)
@@ -259,18 +280,14 @@ class _Launcher:
             self._channel.close()
             os.close(self._wake_read)
             os.close(self._wake_write)
+            os.close(self._news_read)
             if python:
                 gc.enable()
                 sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-            status = _exit_status_of(body)
         except BaseException:  # noqa: BLE001 - whatever it is, this child must not go on as a second launcher
             traceback.print_exc()
-        finally:
-            with contextlib.suppress(Exception):
-                sys.stdout.flush()
-                sys.stderr.flush()
-            # No atexit functions and no finally blocks of the launcher, whose copy we are.
-            os._exit(status)
+            os._exit(1)
+        run_and_exit(body)
 
     def _reap(self) -> None:
         """Bury the dead, and report those that the runner knows."""
@@ -288,7 +305,22 @@ class _Launcher:
             _, status = os.waitpid(pid, 0)
             if pid in self._children:
                 self._children.discard(pid)
+                self._bury_group(pid)
                 self._write({"exited": pid, "status": os.waitstatus_to_exitcode(status)})
+
+    def _bury_group(self, group: int) -> None:
+        """Wait until what an ended child left in its group, killed by now and adopted by us, is gone as well.
+
+        Only then its ports are free: whoever is told of the end may start the next one there. At most ``_BURY_S``.
+        """
+        deadline_s = clock.monotonic_s() + _BURY_S
+        while clock.monotonic_s() < deadline_s:
+            try:
+                ended = os.waitid(os.P_PGID, group, os.WEXITED | os.WNOHANG)
+            except ChildProcessError:
+                return
+            if ended is None:
+                clock.sleep_blocking(0.001)
 
     def _has_children(self) -> bool:
         try:
@@ -301,25 +333,6 @@ class _Launcher:
         # The kernel's word that the runner died, which comes through even in the middle of a long import.
         self.end_all()
         os._exit(0)
-
-
-def _exit_status_of(body: Callable[[], None]) -> int:
-    """Call a child's body and return its exit status, as Python itself would."""
-    try:
-        body()
-    except SystemExit as leaving:
-        match leaving.code:
-            case None:
-                return 0
-            case int(code):
-                return code & 0xFF
-            case message:
-                print(message, file=sys.stderr)  # noqa: T201
-                return 1
-    except KeyboardInterrupt:
-        return 130
-    else:
-        return 0
 
 
 def _import(module: str) -> Any:

@@ -13,6 +13,7 @@ experiment, file          title, and the file it came from
 seed, backend             what decided every random choice; ``toxiproxy 2.12.0`` or ``embedded``
 disabled[]                protections that were switched off in this run
 changed[]                 what else was different in a control, each as ``key=value``
+scaled[]                  how the target was scaled, in words: ``playback_apps: 4 instances instead of 2``
 reasons[]                 why the outcome is what it is, in sentences, the most important first
 phases[]                  name, start_s, end_s, duration_s, attempts{kind: number}
 metrics{phase{metric}}    each metric of the topology over each phase
@@ -64,6 +65,7 @@ def verdict_document(
         "backend": verdict.backend,
         "disabled": list(verdict.disabled),
         "changed": list(verdict.changed),
+        "scaled": list(verdict.scaled),
         "reasons": list(verdict.reasons),
         "phases": [_phase(phase) for phase in verdict.phases],
         "metrics": {phase.name: dict(phase.metrics) for phase in verdict.phases},

@@ -179,7 +179,8 @@ class Progress:
         match event:
             case TargetStarting():
                 self.status = f"starting {event.target}"
-                return f"starting {event.target}: {event.instances} processes, {event.edges} proxied edges"
+                how = f" ({'; '.join(event.scaled)})" if event.scaled else ""
+                return f"starting {event.target}: {event.instances} instances, {event.edges} proxied edges{how}"
             case TargetReady():
                 self.status = "ready"
                 return f"target ready in {figure(event.duration_s, 's')}"

@@ -61,6 +61,8 @@ def _headline(verdict: Verdict) -> RenderableType:
     if verdict.disabled or verdict.changed:
         about.append(", ")
         about.append(f"control {deviation(verdict.disabled, verdict.changed)}", style="bold magenta")
+    if verdict.scaled:
+        return Group(line, about, Text(f"scaled: {'; '.join(verdict.scaled)}"))
     return Group(line, about)
 
 

@@ -7,7 +7,7 @@ A topology file describes any application. The framework expands it into *instan
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -65,15 +65,26 @@ class HealthCheck:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Scaling:
+    """How far a service may be scaled. Whoever asks for more, or for less, is told what is allowed."""
+
+    replicas_least: int = 1
+    replicas_most: int | None = None
+    """None: as many as a target may have in all."""
+    workers_most: int = 1
+    """1 for a service whose memory must be that of one process, or that does not listen on a shared socket."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """One kind of process of the target.
 
     Exactly one of ``command`` and ``python`` is set. ``command`` is an argument vector in which ``{port}``, ``{host}``,
     ``{instance}``, ``{service}``, ``{data_dir}``, ``{folder}`` (the topology's), ``{python}`` (the interpreter that
-    runs chaos), ``{disabled}`` (protections switched off, comma-separated), ``{calls[other]}`` (addresses,
-    comma-separated) and ``{settings[name]}`` are replaced. ``python`` is ``module:function``; the function is called
-    with an ``InstanceConfig`` in a process forked from one that has the module imported already, so that thirty
-    services start in the time of one import.
+    runs chaos), ``{disabled}`` (protections switched off, comma-separated), ``{workers}``, ``{calls[other]}``
+    (addresses, comma-separated) and ``{settings[name]}`` are replaced. ``python`` is ``module:function``; the function
+    is called with an ``InstanceConfig`` in a process forked from one that has the module imported already, so that
+    thirty services start in the time of one import.
     """
 
     name: str
@@ -81,6 +92,10 @@ class Service:
     python: str | None = None
     instances: tuple[Mapping[str, str], ...] = ({},)
     """Labels of each instance; instance *i* (from 1) is called ``<service>-<i>``."""
+    workers: int = 1
+    """Processes of each instance that serve its port together. A ``python`` service has them forked for it; a
+    ``command`` is told the number and makes them itself."""
+    scaling: Scaling = Scaling()
     calls: tuple[str, ...] = ()
     health: HealthCheck = HealthCheck()
     isolation_path: str | None = None
@@ -130,6 +145,8 @@ class Topology:
     protections: Mapping[str, str] = field(default_factory=dict)
     """Each protection that a control may switch off, with a sentence on what it does."""
     metrics: Mapping[str, Metric] = field(default_factory=dict)
+    scaled: tuple[str, ...] = ()
+    """What differs from the file in numbers of instances and workers, in words."""
 
     @property
     def folder(self) -> Path:
@@ -188,6 +205,7 @@ class InstanceConfig:
 
     service: str
     instance: str
+    """The instance's name; in one of several workers the worker's (see ``for_worker``)."""
     index: int
     host: str
     port: int
@@ -202,3 +220,29 @@ class InstanceConfig:
     seed: int
     data_dir: str
     """A folder of this instance's own; it is gone after the run."""
+    workers: int = 1
+    """How many processes serve this instance's port."""
+    worker_ports: tuple[int, ...] = ()
+    """A port of its own for each of several workers, by which it alone can be asked; empty for one process."""
+    shared_fd: int | None = None
+    """In one of several workers: the descriptor of a bound TCP socket, this worker's part of the instance's port, to
+    listen on beside ``port``. None for one process."""
+
+    def for_worker(self, number: int, *, shared_fd: int) -> InstanceConfig:
+        """Return what worker ``number`` (from 1) is told: a name, a port and a folder of its own.
+
+        Its name is ``<instance>-w<number>``, so whatever is derived from the name (seeds, names that must be unique)
+        differs between workers as it does between instances.
+        """
+        return replace(
+            self,
+            instance=worker_name(self.instance, number),
+            port=self.worker_ports[number - 1],
+            data_dir=f"{self.data_dir}/w{number}",
+            shared_fd=shared_fd,
+        )
+
+
+def worker_name(instance: str, number: int) -> str:
+    """Return the name of worker ``number`` (from 1) of an instance that has several."""
+    return f"{instance}-w{number}"

@@ -9,14 +9,15 @@ from pathlib import Path
 from chaos.errors import Problem, UsageError
 from chaos.fields import Field, Section, Where, one_of
 from chaos.topology import tables as t
-from chaos.topology.model import HealthCheck, Measure, Metric, Scalar, Service, Topology, Unit
+from chaos.topology.model import HealthCheck, Measure, Metric, Scalar, Scaling, Service, Topology, Unit
+from chaos.topology.scaling import Dimension, port_clashes, refusal, too_large
 from chaos.yamlfile import is_there, load_yaml
 
 FILE_NAME = "topology.yaml"
 """What the file is called in a target's folder."""
 
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
-_SIMPLE_PLACEHOLDERS = ("port", "host", "instance", "service", "data_dir", "folder", "python", "disabled")
+_SIMPLE_PLACEHOLDERS = ("port", "host", "instance", "service", "data_dir", "folder", "python", "disabled", "workers")
 
 
 def load_topology(path: Path) -> Topology:
@@ -67,7 +68,8 @@ def _topology(file: Path, section: Section) -> Topology:
             client.where.report(client.node, f"{name!r} is a service as well; give the client another name")
     for name, part in parts.items():
         _check_calls(part, services[name].calls, written)
-    _check_ports(parts, services)
+    for name, clash in port_clashes(services):
+        parts[name].report(t.PORT, clash)
     topology = Topology(
         name=section.get_or(t.NAME, ""),
         file=file,
@@ -79,7 +81,8 @@ def _topology(file: Path, section: Section) -> Topology:
         metrics={name: _metric(name, part) for name, part in section.get_or(t.METRICS, {}).items()}
         or default_metrics(),
     )
-    _check_sizes(section, topology)
+    if large := too_large(topology):
+        section.report(t.SERVICES, large)
     return topology
 
 
@@ -92,11 +95,13 @@ def _service(name: str, part: Section, settings: Mapping[str, object]) -> Servic
     for index, argument in enumerate(command or ()):
         _check_placeholders(part, index, argument, calls, settings)
     defaults = Service(name=name)
-    return Service(
+    service = Service(
         name=name,
         command=command,
         python=part.get(t.PYTHON),
         instances=part.get_or(t.INSTANCES, defaults.instances),
+        workers=part.get_or(t.WORKERS, defaults.workers),
+        scaling=_scaling(part),
         calls=calls,
         health=_health(part),
         isolation_path=part.get(t.ISOLATION),
@@ -104,6 +109,34 @@ def _service(name: str, part: Section, settings: Mapping[str, object]) -> Servic
         environment=part.get_or(t.ENVIRONMENT, {}),
         stop_timeout_s=part.get_or(t.STOP_TIMEOUT, defaults.stop_timeout_s),
     )
+    _check_scaling(part, service)
+    return service
+
+
+def _scaling(part: Section) -> Scaling:
+    workers = part.get_or(t.WORKERS, 1)
+    scaling = part.get(t.SCALING)
+    if scaling is None:
+        return Scaling(workers_most=workers)
+    return Scaling(
+        replicas_least=scaling.get_or(t.REPLICAS_LEAST, 1),
+        replicas_most=scaling.get(t.REPLICAS_MOST),
+        workers_most=scaling.get_or(t.WORKERS_MOST, workers),
+    )
+
+
+def _check_scaling(part: Section, service: Service) -> None:
+    scaling = part.get(t.SCALING)
+    least, most = service.scaling.replicas_least, service.scaling.replicas_most
+    if scaling is not None and most is not None and least > most:
+        scaling.report(t.REPLICAS_MOST, f"{most} is less than replicas_least, which is {least}")
+    elif said := refusal(service, Dimension.REPLICAS, len(service.instances)):
+        part.report(t.INSTANCES, said)
+    if said := refusal(service, Dimension.WORKERS, service.workers):
+        part.report(t.WORKERS, said)
+    told = any("{workers}" in argument for argument in service.command or ())
+    if service.command is not None and service.scaling.workers_most > 1 and not told:
+        part.report(t.COMMAND, "has no {workers}, so nothing tells it how many workers it is to have")
 
 
 def _health(part: Section) -> HealthCheck:
@@ -192,27 +225,3 @@ def _check_placeholders(
                 allowed = (*_SIMPLE_PLACEHOLDERS, "calls[service]", "settings[name]")
                 message = one_of(inner, allowed, noun="placeholder")
         part.where.inside(t.COMMAND.key).inside(index).report(part.at(t.COMMAND), message)
-
-
-def _check_ports(parts: Mapping[str, Section], services: Mapping[str, Service]) -> None:
-    taken: dict[int, str] = {}
-    for name, service in services.items():
-        if service.port is None:
-            continue
-        last = service.port + len(service.instances) - 1
-        if last > 65535:
-            parts[name].report(t.PORT, f"the last of {len(service.instances)} instances would get port {last}")
-        clash = next((port for port in range(service.port, last + 1) if port in taken), None)
-        if clash is not None:
-            parts[name].report(t.PORT, f"port {clash} belongs to the service {taken[clash]} already")
-        taken.update(dict.fromkeys(range(service.port, last + 1), name))
-
-
-def _check_sizes(section: Section, topology: Topology) -> None:
-    instances = sum(len(service.instances) for service in topology.services.values())
-    if instances > t.MAX_INSTANCES:
-        section.report(t.SERVICES, f"{instances} instances in all, allowed are {t.MAX_INSTANCES}")
-        return
-    edges = len(topology.edges())
-    if edges > t.MAX_EDGES:
-        section.report(t.SERVICES, f"{edges} edges (caller to instance called) in all, allowed are {t.MAX_EDGES}")

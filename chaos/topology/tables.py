@@ -14,6 +14,8 @@ MAX_INSTANCES = 200
 """Processes of one target."""
 MAX_EDGES = 2_000
 """Proxies of one target."""
+MAX_WORKERS = 16
+"""Processes of one instance."""
 NAME_PATTERN = r"[a-z][a-z0-9_]{0,39}"
 """Names of services and clients: they become part of names like ``play_api-1.store-1``."""
 
@@ -54,12 +56,35 @@ COMMAND = Field(
     "command",
     ListOf(item=Label(), least=1, most=100),
     "the command and its arguments, as a list; {port}, {host}, {instance}, {service}, {data_dir}, {folder}, "
-    "{python}, {disabled}, {calls[other]} and {settings[name]} are replaced",
+    "{python}, {disabled}, {workers}, {calls[other]} and {settings[name]} are replaced",
 )
 INSTANCES = Field(
     "instances",
     Either(Count(), ListOf(item=_LABELS, least=1, most=MAX_INSTANCES)),
     "how many instances, or a list with the labels of each",
+)
+WORKERS = Field(
+    "workers",
+    Integer(least=1, most=MAX_WORKERS, unit="processes"),
+    "how many processes serve the port of each instance together; 1 without it",
+)
+REPLICAS_LEAST = Field(
+    "replicas_least", Integer(least=1, most=MAX_INSTANCES, unit="instances"), "fewest instances; 1 without it"
+)
+REPLICAS_MOST = Field(
+    "replicas_most",
+    Integer(least=1, most=MAX_INSTANCES, unit="instances"),
+    "most instances; without it, as many as a target may have",
+)
+WORKERS_MOST = Field(
+    "workers_most",
+    Integer(least=1, most=MAX_WORKERS, unit="processes"),
+    "most workers of an instance; without it, those that it has: 1 where the service's memory is that of one process",
+)
+SCALING = Field(
+    "scaling",
+    Table(REPLICAS_LEAST, REPLICAS_MOST, WORKERS_MOST),
+    "how far experiments and --set may scale it, with replicas.<service> and workers.<service>",
 )
 CALLS = Field(
     "calls",
@@ -73,7 +98,9 @@ PORT = Field(
 )
 ENVIRONMENT = Field("environment", MapOf(value=Label(), most=100), "variables of the processes' environment")
 STOP_TIMEOUT = Field("stop_timeout", duration(most_s=60, above=True), "time from SIGTERM until SIGKILL")
-SERVICE = Table(PYTHON, COMMAND, INSTANCES, CALLS, HEALTH_OF, ISOLATION, PORT, ENVIRONMENT, STOP_TIMEOUT)
+SERVICE = Table(
+    PYTHON, COMMAND, INSTANCES, WORKERS, SCALING, CALLS, HEALTH_OF, ISOLATION, PORT, ENVIRONMENT, STOP_TIMEOUT
+)
 
 CLIENT_CALLS = Field(CALLS.key, CALLS.kind, CALLS.help, required=True)
 CLIENT = Table(CLIENT_CALLS)

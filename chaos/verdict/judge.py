@@ -138,6 +138,7 @@ def judge(
         backend=backend,
         disabled=tuple(disabled),
         changed=tuple(changed),
+        scaled=topology.scaled,
         phases=_phase_results(case),
         steady_state=rules,
         must_break=harm,

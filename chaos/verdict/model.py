@@ -81,5 +81,7 @@ class Verdict:
     """The guard that ended the fault phase early, and what it measured, in words."""
     changed: tuple[str, ...] = ()
     """What else is different in a control, each as ``key=value``."""
+    scaled: tuple[str, ...] = ()
+    """How the target was scaled, in words; empty when it was as its topology file says."""
     deaths: tuple[str, ...] = ()
     """Instances that ended although no fault had ended them, in words."""

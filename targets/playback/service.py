@@ -11,10 +11,11 @@ import asyncio
 import json
 import logging
 import random
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 
 from aiohttp import web
-from aiohttp.typedefs import Middleware
+from aiohttp.typedefs import Handler, Middleware
 
 from chaos.resilience import BreakerChanged, Gradient2Settings, Isolation, Replicas, ReplicaSettings, Switches
 from chaos.resilience.events import Event
@@ -58,6 +59,7 @@ SHEDDING = SheddingSettings(adaptive=Gradient2Settings(initial=256, minimum=64, 
 _FIRST_PAUSE_S = 0.03
 _PAUSE_GROWTH = 1.4
 _SHUTDOWN_S = 0.3
+_BACKLOG = 512
 _REQUEST_BODY_MAX = 64 * 1024
 
 
@@ -191,6 +193,8 @@ def application(
     for services whose commands have a cache key or a collapser.
     """
     middlewares: list[Middleware] = [blame_middleware(CallFailed)] if isolated else []
+    if context.config.shared_fd is not None:
+        middlewares.insert(0, _admin_asks_one_worker(context.config))
     if isolated and context.isolation.enabled:
         middlewares.append(deadline_middleware)
         if context.on("load_shedding"):
@@ -215,6 +219,22 @@ def application(
 
     app.cleanup_ctx.append(close_context)
     return app
+
+
+def _admin_asks_one_worker(config: InstanceConfig) -> Middleware:
+    """Refuse admin requests at the port that workers share: they would change one of them, and nobody knows which."""
+    ports = ", ".join(map(str, config.worker_ports))
+    said = f"{config.workers} workers serve this port, each with settings of its own; ask each at its own port: {ports}"
+
+    @web.middleware
+    async def refuse(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path.startswith("/admin") and "X-Forwarded-For" not in request.headers and request.transport:
+            _, port = request.transport.get_extra_info("sockname")
+            if port != config.port:
+                return json_response({"error": said}, status=409)
+        return await handler(request)
+
+    return refuse
 
 
 def switches_of(disabled: Sequence[str]) -> tuple[Switches, dict[str, Switches]]:
@@ -264,7 +284,8 @@ async def serve(
 ) -> None:
     """Run a service until ``stop`` is set or one of its background loops fails, whose exception comes out.
 
-    ``started`` is called when the port accepts. Raises OSError when the port is taken.
+    One of several workers listens at its part of the instance's port beside its own. ``started`` is called when the
+    ports accept. Raises OSError when the port is taken.
     """
     context = Context(config)
     try:
@@ -275,7 +296,9 @@ async def serve(
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S, keepalive_timeout=75.0)
     try:
         await runner.setup()
-        await web.TCPSite(runner, config.host, config.port, reuse_address=True, backlog=512).start()
+        await web.TCPSite(runner, config.host, config.port, reuse_address=True, backlog=_BACKLOG).start()
+        if config.shared_fd is not None:
+            await web.SockSite(runner, socket.socket(fileno=config.shared_fd), backlog=_BACKLOG).start()
         started()
         stopping = asyncio.ensure_future(stop.wait())
         await asyncio.wait((stopping, context.failed), return_when=asyncio.FIRST_COMPLETED)

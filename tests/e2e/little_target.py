@@ -12,7 +12,7 @@ from chaos.topology.model import HealthCheck, Service, Topology
 MODULE = "little_service"
 
 SOURCE = """
-import asyncio, json, os, signal, sys
+import asyncio, json, os, signal, socket, sys
 
 print("imported", flush=True)
 
@@ -54,6 +54,8 @@ async def serve(config):
     else:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
     server = await asyncio.start_server(answer, config.host, config.port)
+    if config.shared_fd is not None:
+        shared = await asyncio.start_server(answer, sock=socket.socket(fileno=config.shared_fd))
     print(config.instance, "serves", flush=True)
     open("visited", "a").write("x")
     await stopping.wait()

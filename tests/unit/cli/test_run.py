@@ -43,6 +43,33 @@ def test_a_control_without_the_scope_is_the_same_experiment_with_another_setting
     assert control.replay.endswith("--seed 1 --control")
 
 
+def test_experiments_share_a_start_of_the_target_unless_they_scale_it_otherwise(tmp_path: Path):
+    text = (EXPERIMENTS / "playback_apps_kill.yaml").read_text().replace("../", f"{EXPERIMENTS.parent}/")
+    larger, usual, other = (tmp_path / f"{name}.yaml" for name in ("a_larger", "b_usual", "c_other"))
+    larger.write_text(f"{text}\nreplicas: {{playback_apps: 4}}\n")
+    usual.write_text(text)
+    other.write_text(text)
+    made = jobs_of((tmp_path,), seed=1, control=False, settings=(), how=[], proxy=Backend.AUTO)
+    # Those on the same topology come together, and are equal in it: that is what a start is known by.
+    assert [job.experiment.file for job in made] == [usual, other, larger]
+    assert made[0].topology == made[1].topology != made[2].topology
+    assert made[2].plan.scaled == ("playback_apps: 4 instances instead of 2",)
+    assert len({job.plan.faults[0].instances for job in made[:2]}) == 1
+
+
+def test_a_control_may_be_the_same_experiment_on_fewer_instances(tmp_path: Path):
+    text = (EXPERIMENTS / "playback_apps_kill.yaml").read_text().replace("../", f"{EXPERIMENTS.parent}/")
+    control_line = "control: {disable: [isolation, client_retry]}"
+    assert control_line in text
+    file = tmp_path / "alone.yaml"
+    file.write_text(text.replace(control_line, "control: {set: {replicas.playback_apps: 1}}"))
+    experiment, control = jobs_of((file,), seed=1, control=True, settings=(), how=[], proxy=Backend.AUTO)
+    assert experiment.topology.scaled == ()
+    assert control.topology.scaled == ("playback_apps: 1 instance instead of 2",)
+    assert control.changed == ("replicas.playback_apps=1",)
+    assert control.plan.faults[0].instances == ("playback_apps-1",)
+
+
 def test_a_control_that_changes_what_is_not_there_is_refused(tmp_path: Path):
     text = (EXPERIMENTS / "account_scoped_fault.yaml").read_text()
     wrong = tmp_path / "wrong.yaml"

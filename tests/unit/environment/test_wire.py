@@ -25,6 +25,9 @@ configs = st.builds(
     disabled=st.lists(text, max_size=3).map(tuple),
     seed=st.integers(),
     data_dir=text,
+    workers=st.integers(1, 16),
+    worker_ports=st.lists(st.integers(1, 65535), max_size=3).map(tuple),
+    shared_fd=st.none() | st.integers(3, 99),
 )
 
 

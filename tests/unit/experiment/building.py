@@ -17,7 +17,7 @@ settings: {scale: 60, region: north, strict: true}
 clients:
   shopper: {calls: [front, box]}
 services:
-  front: {python: "shop.front:main", calls: [orders]}
+  front: {python: "shop.front:main", calls: [orders], scaling: {workers_most: 4}}
   orders: {command: [run, "--port", "{port}"], instances: 2, calls: [orders]}
   box:
     python: shop.box:main

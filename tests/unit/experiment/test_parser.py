@@ -86,7 +86,8 @@ WRONG = {
         {"sed": "sed: 3"},
         (
             "x.yaml:7: sed: unknown key, allowed here: title, description, target, seed, tags, phases, load, settings, "
-            "faults, steady_state, must_break, abort_when, recover_within, control, did you mean 'seed'?"
+            "replicas, workers, faults, steady_state, must_break, abort_when, recover_within, control, "
+            "did you mean 'seed'?"
         ),
     ),
     "a missing key": (

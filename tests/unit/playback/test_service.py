@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from chaos.resilience import Switches
 from chaos.topology.parser import load_topology
@@ -57,6 +60,58 @@ async def test_a_taken_port_is_an_error():
         await serve(told, application, asyncio.Event())
     stop.set()
     await serving
+
+
+def test_the_topology_says_which_services_may_have_workers_and_which_are_a_fixed_number():
+    services = load_topology(TARGET).services.values()
+    # Whoever serves from the memory of one process has one: reports, the log and its lease, the ledger, an OCA's load.
+    assert {one.name: one.scaling.workers_most for one in services if one.scaling.workers_most > 1} == {
+        "gateway": 8,
+        "signup_api": 4,
+        "discovery_api": 8,
+        "play_api": 8,
+        "playback_apps": 8,
+        "steering": 8,
+    }
+    assert {one.name: one.scaling.replicas_most for one in services if one.scaling.replicas_most is not None} == {
+        "elb": 1,
+        "events": 1,
+        "cache": 2,
+        "store": 3,
+        "oca": 96,
+    }
+
+
+async def test_a_worker_serves_two_ports_and_is_administered_at_its_own_alone():
+    shared = socket.socket()
+    shared.bind(("127.0.0.1", 0))
+    whole = replace(config("gateway", port=shared.getsockname()[1]), workers=2, worker_ports=(free_port(), free_port()))
+    told = whole.for_worker(2, shared_fd=shared.detach())
+
+    def build(context):
+        async def show(_):
+            return web.json_response("the table of this worker")
+
+        app = application(context)
+        app.router.add_get("/admin/routes", show)
+        return app
+
+    stop, started = asyncio.Event(), asyncio.Event()
+    serving = asyncio.ensure_future(serve(told, build, stop, started=started.set))
+    await started.wait()
+    async with aiohttp.ClientSession() as session:
+        for port, status in ((whole.port, 409), (told.port, 200)):
+            async with session.get(f"http://127.0.0.1:{port}/healthz") as response:
+                assert response.status == 200
+            async with session.get(f"http://127.0.0.1:{port}/admin/routes") as response:
+                assert response.status == status
+                if status == 409:
+                    assert ", ".join(map(str, whole.worker_ports)) in (await response.json())["error"]
+        stop.set()
+        await serving
+        for port in (whole.port, told.port):
+            with pytest.raises(aiohttp.ClientConnectorError):
+                await session.get(f"http://127.0.0.1:{port}/healthz")
 
 
 async def test_a_background_loop_hurries_until_it_has_succeeded_once():

@@ -98,6 +98,17 @@ def test_a_violation_says_by_how_much_and_when():
     assert "control without client_failover and health_filtering" in " ".join(text.split())
 
 
+def test_how_the_target_was_scaled_is_said_in_words_and_in_the_document():
+    words = ("apps: 4 instances instead of 2", "api: 2 workers instead of 1")
+    larger = dataclasses.replace(TOPOLOGY, scaled=words)
+    verdict = verdict_of(store_of(), *RULES, topology=larger)
+    text = text_of(width=120, call=lambda console: print_verdict(console, verdict, METRICS))
+    assert f"scaled: {words[0]}; {words[1]}" in text
+    assert verdict_document(verdict)["scaled"] == list(words)
+    assert "scaled" not in text_of(call=lambda console: print_verdict(console, held(), METRICS))
+    assert verdict_document(held())["scaled"] == []
+
+
 def test_the_replay_command_is_never_broken_over_lines():
     replay = "chaos run experiments/outage.yaml --seed 7 " + "--set load.rate_per_s=50 " * 6 + "[not] markup"
     verdict = dataclasses.replace(held(), replay=replay)

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from chaos.errors import Outcome
-from chaos.events import Tick
+from chaos.events import TargetStarting, Tick
 from chaos.reports.live import LiveView, Picture, Summary
 from chaos.reports.plain import PlainView, QuietView
 from chaos.reports.progress import Progress
@@ -178,7 +178,7 @@ def test_plain_lines_tell_the_second_the_figures_the_faults_and_the_breakers():
     later = next(line for line in text.splitlines() if line.startswith("[  17.0] fault"))
     assert "open 1: playback_apps-1:steering.rank | half-open 1: playback_apps-2:steering.rank" in later
     for line in (
-        "[  -1.4] starting playback: 29 processes, 124 proxied edges",
+        "[  -1.4] starting playback: 29 instances, 124 proxied edges",
         "[  -0.2] target ready in 1.21 s",
         "[   0.0] run 'every OCA of [one] ISP dies': seed 421337, toxiproxy 2.12.0",
         "[  12.0] phase fault",
@@ -190,6 +190,15 @@ def test_plain_lines_tell_the_second_the_figures_the_faults_and_the_breakers():
     ):
         assert line in text.splitlines()
     assert "\x1b" not in text
+
+
+def test_a_scaled_target_is_named_so_when_it_starts():
+    output = io.StringIO()
+    scaled = ("playback_apps: 4 instances instead of 2",)
+    with PlainView(streaming.EXPERIMENT, TOPOLOGY, streaming.FAULTS, output=output) as view:
+        view.handle(TargetStarting(t_s=-1.4, target="playback", instances=31, edges=140, scaled=scaled))
+    line = "starting playback: 31 instances, 140 proxied edges (playback_apps: 4 instances instead of 2)"
+    assert line in output.getvalue()
 
 
 def test_the_quiet_view_says_nothing(capsys):

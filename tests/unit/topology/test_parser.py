@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from chaos.errors import UsageError
 from chaos.topology import tables as t
-from chaos.topology.model import HealthCheck, Measure, Metric, Topology, Unit
+from chaos.topology.model import HealthCheck, Measure, Metric, Scaling, Topology, Unit
 from chaos.topology.parser import load_topology
 
 LINES = {
@@ -84,6 +84,22 @@ services:
     }
     assert [instance.name for instance in topology.instances()] == ["front-1", "front-2", "box-1", "box-2"]
     assert len(topology.edges()) == 4 + 8 + 4
+
+
+def test_workers_and_how_far_a_service_may_be_scaled_are_read(tmp_path: Path):
+    topology = load(
+        tmp_path,
+        services="""\
+services:
+  front: {python: "shop.front:main", workers: 2, scaling: {replicas_least: 1, replicas_most: 8, workers_most: 4}}
+  back: {command: [serve, "{workers}"], workers: 3}
+  alone: {python: "shop.alone:main"}""",
+    )
+    assert {name: (one.workers, one.scaling) for name, one in topology.services.items()} == {
+        "front": (2, Scaling(replicas_least=1, replicas_most=8, workers_most=4)),
+        "back": (3, Scaling(workers_most=3)),
+        "alone": (1, Scaling(workers_most=1)),
+    }
 
 
 def test_a_folder_stands_for_its_topology_file(tmp_path: Path):
@@ -162,7 +178,7 @@ WRONG = {
         {"services": 'services: {front: {command: [x, "{prt}"]}}'},
         (
             "topology.yaml:3: services.front.command.1: no placeholder 'prt', there are: port, host, instance, "
-            "service, data_dir, folder, python, disabled, calls[service], settings[name], did you mean 'port'?"
+            "service, data_dir, folder, python, disabled, workers, calls[service], settings[name], did you mean 'port'?"
         ),
     ),
     "a placeholder for a service that is not called": (
@@ -192,6 +208,28 @@ WRONG = {
         (
             "topology.yaml:3: services.front.instances: this is one set of labels; "
             "write a number, or a list with the labels of each instance"
+        ),
+    ),
+    "more instances than its own scaling": (
+        {"services": 'services: {front: {python: "a:b", instances: 2, scaling: {replicas_most: 1}}}'},
+        (
+            "topology.yaml:3: services.front.instances: front cannot have 2: "
+            "its topology allows 1 instance, and no other number (scaling)"
+        ),
+    ),
+    "more workers than its own scaling": (
+        {"services": 'services: {front: {python: "a:b", workers: 3, scaling: {workers_most: 2}}}'},
+        ("topology.yaml:3: services.front.workers: front cannot have 3: its topology allows 1 to 2 workers (scaling)"),
+    ),
+    "a scaling that nothing fits": (
+        {"services": 'services: {front: {python: "a:b", scaling: {replicas_least: 3, replicas_most: 2}}}'},
+        "topology.yaml:3: services.front.scaling.replicas_most: 2 is less than replicas_least, which is 3",
+    ),
+    "workers of a command that is not told of them": (
+        {"services": "services: {front: {command: [serve], workers: 2}}"},
+        (
+            "topology.yaml:3: services.front.command: has no {workers}, "
+            "so nothing tells it how many workers it is to have"
         ),
     ),
     "a port taken twice": (

@@ -18,7 +18,7 @@ from tests.unit.verdict.building import PHASES, TOPOLOGY, every, experiment, gua
 HELD, VIOLATED, INCONCLUSIVE = Outcome.HELD, Outcome.VIOLATED, Outcome.INCONCLUSIVE
 
 
-def verdict_of(store, *rules, receipts=None, phases=PHASES, recovered=..., **options):
+def verdict_of(store, *rules, receipts=None, phases=PHASES, recovered=..., topology=TOPOLOGY, **options):
     judged = {key: options.pop(key) for key in ("guard", "deaths", "forced", "forced_reason") if key in options}
     tested = experiment(*rules, **options)
     if recovered is ...:
@@ -31,7 +31,7 @@ def verdict_of(store, *rules, receipts=None, phases=PHASES, recovered=..., **opt
         )
     return judge(
         experiment=tested,
-        topology=TOPOLOGY,
+        topology=topology,
         seed=7,
         backend="embedded",
         disabled=(),
