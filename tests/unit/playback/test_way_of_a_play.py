@@ -41,7 +41,14 @@ class Apps:
         subscriber = data.subscribers[0]
         self.asked = []
         self.status = 200
-        self.answer = {"ocas": OCAS, "degraded": [], "plan": subscriber.plan, "country": subscriber.country}
+        self.answer = {
+            "ocas": OCAS,
+            "degraded": [],
+            "plan": subscriber.plan,
+            "country": subscriber.country,
+            "ladder_kbps": list(LADDER_KBPS),
+            "licensed_until_s": None,
+        }
 
     def app(self):
         app = web.Application()
@@ -93,7 +100,9 @@ async def test_what_the_services_learn_of_the_caller_is_what_the_gateway_found_o
 
         headers, body = apps.asked[0]
         assert headers["X-Passport"] == passport_of(target.data.subscribers[0], "10.0.1.1").to_header()
-        assert body == {"title": "title-0001"}
+        stream = body.pop("stream")
+        assert stream.startswith("play_api-1-")
+        assert body == {"title": "title-0001", "device": "tv"}
 
 
 @pytest.mark.parametrize("authorization", ["", "Bearer", "Bearer ", "Bearer x.y", "Basic abc"])
