@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Hashable
+from functools import partial
 from typing import Generic, TypeVar
 
 from chaos.resilience import Deadline, DeadlineExceeded, DeadlineSpent, RequestContext
@@ -33,7 +34,7 @@ class _Flight(Generic[T]):
 
     __slots__ = ("task", "waiting")
 
-    def __init__(self, task: asyncio.Task[None]) -> None:
+    def __init__(self, task: asyncio.Task[T]) -> None:
         self.task = task
         self.waiting: list[asyncio.Future[T]] = []
 
@@ -66,7 +67,8 @@ class SingleFlight(Generic[K, T]):
             self.asked += 1
             if len(self._flights) >= KEYS_MAX:
                 return await ask()
-            flight = self._flights[key] = _Flight(loop.create_task(self._run(key, ask)))
+            flight = self._flights[key] = _Flight(loop.create_task(self._run(ask)))
+            flight.task.add_done_callback(partial(self._landed, key))
         else:
             self.shared += 1
         answer: asyncio.Future[T] = loop.create_future()
@@ -85,27 +87,23 @@ class SingleFlight(Generic[K, T]):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _run(self, key: K, ask: Callable[[], Awaitable[T]]) -> None:
-        flight: _Flight[T] | None = None
-        try:
-            # What the first caller's request has, among it its deadline and its answers, ends with that request.
-            with Deadline.none(), RequestContext():
-                value = await ask()
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the callers'
-            flight = self._flights.pop(key)
-            for answer in flight.waiting:
-                if not answer.done():
-                    answer.set_exception(error.with_traceback(None))
-        except BaseException:
-            flight = self._flights.pop(key)
-            for answer in flight.waiting:
+    async def _run(self, ask: Callable[[], Awaitable[T]]) -> T:
+        # What the first caller's request has, among it its deadline and its answers, ends with that request.
+        with Deadline.none(), RequestContext():
+            return await ask()
+
+    def _landed(self, key: K, task: asyncio.Task[T]) -> None:
+        """Give what became of a question to all who wait, and forget it."""
+        waiting = [answer for answer in self._flights.pop(key).waiting if not answer.done()]
+        if task.cancelled():
+            for answer in waiting:
                 answer.cancel()
-            raise
+        elif (error := task.exception()) is not None:
+            for answer in waiting:
+                answer.set_exception(error.with_traceback(None))
         else:
-            flight = self._flights.pop(key)
-            for answer in flight.waiting:
-                if not answer.done():
-                    answer.set_result(value)
+            for answer in waiting:
+                answer.set_result(task.result())
 
     def _give_up(self, answer: asyncio.Future[T], allowed_s: float) -> None:
         if not answer.done():

@@ -8,9 +8,9 @@ from tests.unit.playback.little_target import LittleTarget, until
 class Backend(LittleTarget):
     """What Playback Apps needs, and itself."""
 
-    async def build(self, caches, *, steering=None, zones=("a", "b"), **options):
+    async def build(self, caches, *, steering=None, store=None, zones=("a", "b"), **options):
         """Start all of it."""
-        self.store = await self.start("store")
+        self.store = store or await self.start("store")
         self.cache_control = await self.start("cache_control")
         await self.start_ocas(self.cache_control)
         self.steering = steering or await self.start("steering", calls={"cache_control": [self.cache_control]})
