@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 from dataclasses import replace
 
 import pytest
@@ -73,6 +74,32 @@ async def test_plan_and_licence_can_refuse_and_that_is_no_failure(valkey):
             assert answer == (403, {"refused": why})
 
         assert all(state["errors"] == 0 for state in (await target.breakers(target.apps)).values())
+
+
+async def test_the_date_of_the_run_decides_whether_a_licence_holds(valkey):
+    async with Backend() as target:
+        subscriber, title, end = next(
+            (subscriber, title, window.end)
+            for subscriber in target.data.subscribers
+            for title in target.data.titles
+            if refusal(subscriber, title, TODAY) is None
+            and (window := title.window_on(subscriber.country, TODAY))
+            and window.end
+        )
+        await target.build(valkey)
+        passport, now_s = passport_of(subscriber), asyncio.get_running_loop().time()
+        on_the_day = await target.start_apps(valkey, settings={"epoch_date": end.isoformat()})
+        on_the_day_before = await target.start_apps(
+            valkey, settings={"epoch_date": (end - dt.timedelta(days=1)).isoformat()}
+        )
+
+        status, answer = await target.grant(target.apps, passport, title.id, stream="s-1")
+
+        assert status == 200
+        left_s = (end - TODAY).total_seconds()
+        assert now_s + left_s - 60 < answer["licensed_until_s"] <= now_s + left_s
+        assert (await target.grant(on_the_day_before, passport, title.id, stream="s-1"))[0] == 200
+        assert await target.grant(on_the_day, passport, title.id) == (403, {"refused": "licence_window"})
 
 
 async def test_the_store_knows_better_than_the_token(valkey):
