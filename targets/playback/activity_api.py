@@ -23,6 +23,7 @@ from targets.playback.activity_emitter import Activity
 from targets.playback.passport import HEADER, NoPassport, Passport
 from targets.playback.seed_data import title_index
 from targets.playback.service import json_response
+from targets.playback.validation import Subscriber
 
 REPORTS_MAX = 10_000
 """How many reports a session may make."""
@@ -36,6 +37,7 @@ class Report:
     """One report of a player."""
 
     event_id: str
+    session: str
     kind: Kind
     title: str
     watched_s: float | None
@@ -70,11 +72,23 @@ class Report:
         if reason is not None and not (isinstance(reason, str) and len(reason) <= TEXT_MAX and reason.isprintable()):
             raise ValueError(f"reason has at most {TEXT_MAX} printable characters")
         # No emitter's name begins like this, so that no player can pass for one.
-        return cls(event_id=f"player.{session}-{number}", kind=kind, title=title, watched_s=watched_s, reason=reason)
+        return cls(
+            event_id=f"player.{session}-{number}",
+            session=session,
+            kind=kind,
+            title=title,
+            watched_s=watched_s,
+            reason=reason,
+        )
 
 
-def report_handler(activity: Activity) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """Return the handler of ``POST /activity``, for whatever service players reach."""
+def report_handler(
+    activity: Activity, reported: Callable[[Subscriber, str, Kind], None] = lambda *_: None
+) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """Return the handler of ``POST /activity``, for whatever service players reach.
+
+    ``reported`` is told whose session was reported of, and what.
+    """
 
     async def report(request: web.Request) -> web.Response:
         try:
@@ -90,6 +104,7 @@ def report_handler(activity: Activity) -> Callable[[web.Request], Awaitable[web.
             reason=told.reason,
             event_id=told.event_id,
         )
+        reported(subscriber, told.session, told.kind)
         return json_response({"accepted": True}, status=202)
 
     return report

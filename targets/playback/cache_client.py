@@ -33,7 +33,7 @@ WRITE_EVERY_S = 0.2
 _WRITES_WAITING_MAX = 1_000
 _WRITES_AT_ONCE = 100
 _READS_AT_ONCE = 2
-"""A play reads a subscriber and a title: with both asked for there is nothing more to wait for."""
+"""A home page reads two rows: with both asked for there is nothing more to wait for."""
 
 _CONNECTIONS_MAX = 64
 _SOCKET_TIMEOUT_S = 0.5
@@ -105,10 +105,10 @@ class Cache:
         self._zones = [_IsolatedZone(Zone(called, ttl_s=ttl_s, rng=context.rng), context) for called in near_first]
         for one in self._zones:
             context.repeat(one.write_waiting, period_s=WRITE_EVERY_S)
-        self.read: Collapser[str, Cached] = Collapser("cache.read", self._read, batch_max=_READS_AT_ONCE)
+        self.read: Collapser[str, Cached] = Collapser("cache.read", self.read_together, batch_max=_READS_AT_ONCE)
         """``await cache.read(key)``: reads of one request go to the zones together."""
 
-    async def _read(self, keys: Sequence[str]) -> list[Cached]:
+    async def read_together(self, keys: Sequence[str]) -> list[Cached]:
         """Return what the zones hold of ``keys``. Raises CallFailed when a zone fails and isolation is off."""
         found: dict[str, bytes] = {}
         degraded: list[str] = []

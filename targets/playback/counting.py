@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from targets.playback.activity import ActivityEvent, BadEvent
 from targets.playback.coviewing import Viewing
-from targets.playback.effects import Calendar, Effects, effects_of, timely
+from targets.playback.dates import Calendar
+from targets.playback.effects import Effects, effects_of, timely
 from targets.playback.event_stream import DeadLetter, Look, Message, Step, viewing_of
 
 EffectsOf = Callable[[Sequence[ActivityEvent], Mapping[str, Viewing], Calendar], Effects]

@@ -5,7 +5,8 @@ Only what they may play is shown (see `validation`), whatever the row came from.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import datetime as dt
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -40,9 +41,10 @@ class Row:
 
 
 class Catalogue:
-    """The titles there are, as far as a subscriber may play them."""
+    """The titles there are, as far as a subscriber may play them; ``today`` tells the date."""
 
-    def __init__(self, data: SeedData) -> None:
+    def __init__(self, data: SeedData, today: Callable[[], dt.date]) -> None:
+        self._today = today
         self._titles = {title.id: title for title in data.titles}
         self._countries = {country: position for position, country in enumerate(data.countries)}
 
@@ -81,9 +83,10 @@ class Catalogue:
 
     def _playable(self, subscriber: Subscriber, names: Iterable[str], most: int) -> tuple[str, ...]:
         shown: list[str] = []
+        today = self._today()
         for name in names:
             title: Title | None = self._titles.get(name)
-            if title is not None and refusal(subscriber, title) is None:
+            if title is not None and refusal(subscriber, title, today) is None:
                 shown.append(name)
                 if len(shown) == most:
                     break

@@ -24,6 +24,7 @@ from chaos.resilience import BreakerSettings, CommandSettings
 from targets.playback.activity import Kind
 from targets.playback.activity_emitter import Activity
 from targets.playback.cache_client import Cache, Cached
+from targets.playback.dates import Calendar
 from targets.playback.discovery import Catalogue, Row, query_of
 from targets.playback.effects import home_key, popular_key
 from targets.playback.home_rows import popular_from_bytes, recommendation_from_bytes
@@ -60,7 +61,8 @@ class DiscoveryApi:
 
     def __init__(self, context: Context) -> None:
         data = SeedData.of(context.config)
-        self._catalogue = Catalogue(data)
+        calendar = Calendar.of(context.config.settings, began_s=context.now())
+        self._catalogue = Catalogue(data, today=lambda: calendar.date(context.now()))
         self._cache = Cache(context)
         self._activity = Activity(context)
         self._popular: dict[str, tuple[str, ...]] = {}

@@ -6,8 +6,6 @@ worked out again. Nothing here knows of duplicates: whoever calls has sorted the
 
 from __future__ import annotations
 
-import datetime as dt
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +13,7 @@ from typing import Final
 
 from targets.playback.activity import ActivityEvent, Kind
 from targets.playback.coviewing import Viewing, watch
+from targets.playback.dates import Calendar
 from targets.playback.validation import Plan
 
 FUTURE_MAX_S: Final = 60.0
@@ -25,22 +24,6 @@ AGE_MAX_S: Final = 7 * 86_400.0
 
 DATES = "figures/dates"
 """The hash of all dates that have figures."""
-
-
-class Calendar:
-    """Dates for a target without a wall clock: moment ``began_s`` of the loop's time is midnight of ``epoch`` (UTC).
-
-    What was before that moment counts as at it.
-    """
-
-    def __init__(self, epoch: dt.date, *, began_s: float) -> None:
-        self._epoch = dt.datetime.combine(epoch, dt.time())
-        self._began_s = began_s
-
-    def minute(self, at_s: float) -> tuple[str, str]:
-        """Return the date (``2026-01-01``) and the minute (``00:07``) of a moment."""
-        moment = self._epoch + dt.timedelta(seconds=max(0.0, math.floor(at_s - self._began_s)))
-        return moment.date().isoformat(), moment.strftime("%H:%M")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """What Playback Apps must know to decide about a play: the subscriber's plan and country, the title's licences.
 
-    cache, near zone -> cache, far zone -> store -> what is known without them:
+    at hand -> cache, near zone -> cache, far zone -> store -> what is known without them:
         the subscriber's signed claims carry plan and country;
         a copy of all licences, pulled from the store in the background, knows the titles
 
@@ -11,14 +11,14 @@ than ``licences_stale_max_s``; a token lives as long as the run that signed it.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from chaos.resilience import Answer, BadRequest, BreakerSettings, CommandSettings, ReplicaSettings, RetrySettings
 from chaos.resilience.web import Rejected, Reply
 from targets.playback.cache_client import Cache
-from targets.playback.service import Context, json_bytes
+from targets.playback.records import Record, Records
+from targets.playback.service import Context
 from targets.playback.transport import FAILURES, CallFailed, json_of
 from targets.playback.validation import Subscriber, Title, titles_from_json
 
@@ -32,8 +32,6 @@ _REPLICA_SETTINGS = ReplicaSettings(attempts=2, attempt_timeout_s=1.0, breaker=B
 _PULL_SETTINGS = CommandSettings(
     timeout_s=1.0, max_concurrent=2, retry=RetrySettings(attempts=2), breaker=BreakerSettings(open_s=1.0)
 )
-
-Record = TypeVar("Record", Subscriber, Title)
 
 
 class UnknownSubscriber(BadRequest):
@@ -91,23 +89,32 @@ class Entitlements:
         self._copy = LicenceCopy(stale_max_s=context.number("licences_stale_max_s", LICENCES_STALE_MAX_S))
         self._copy_tag = ""
         isolation = context.isolation
-        self._subscriber = isolation.command(
+        ask_subscriber = isolation.command(
             "store.subscriber",
             self._ask_subscriber,
             fallback=_from_claims,
             settings=_ASK_SETTINGS,
             cache_key=lambda claims: claims.id,
         )
-        self._title = isolation.command(
+        ask_title = isolation.command(
             "store.title",
             self._ask_title,
             fallback=self._from_copy,
             settings=_ASK_SETTINGS,
             cache_key=lambda title: title,
         )
+        self._subscribers: Records[Subscriber, Subscriber] = Records(
+            context,
+            self._cache,
+            ask_subscriber,
+            key=lambda claims: f"subscriber/{claims.id}",
+            parse=Subscriber.from_json,
+        )
+        self._titles: Records[str, Title] = Records(
+            context, self._cache, ask_title, key=lambda title: f"title/{title}", parse=Title.from_json
+        )
         self._pull = isolation.command("store.licences", self._pull_copy, settings=_PULL_SETTINGS)
         context.repeat(self._refresh, period_s=LICENCES_EVERY_S)
-        self.close = self._cache.close
 
     @property
     def ready(self) -> bool:
@@ -119,31 +126,33 @@ class Entitlements:
 
         Raises UnknownSubscriber and UnknownTitle, and with isolation off whatever a call raises.
         """
-        subscriber_key, title_key = f"subscriber/{claims.id}", f"title/{title}"
-        for_subscriber, for_title = await asyncio.gather(self._cache.read(subscriber_key), self._cache.read(title_key))
-        degraded.extend(dict.fromkeys((*for_subscriber.degraded, *for_title.degraded)))
-        subscriber = _read(for_subscriber.value, Subscriber.from_json)
-        wanted = _read(for_title.value, Title.from_json)
+        subscriber, wanted = self._subscribers.at_hand(claims), self._titles.at_hand(title)
+        subscriber_key, title_key = self._subscribers.key(claims), self._titles.key(title)
+        keys = [key for key, known in ((subscriber_key, subscriber), (title_key, wanted)) if known is None]
+        if keys:
+            cached = dict(zip(keys, await self._cache.read_together(keys), strict=True))
+            degraded.extend(dict.fromkeys(name for one in cached.values() for name in one.degraded))
+            if subscriber is None:
+                subscriber = self._subscribers.read(claims, cached[subscriber_key].value)
+            if wanted is None:
+                wanted = self._titles.read(title, cached[title_key].value)
         if subscriber is None and wanted is None:
-            first, second = await asyncio.gather(self._subscriber.execute(claims), self._title.execute(title))
+            first, second = await asyncio.gather(self._subscribers.fetch(claims), self._titles.fetch(title))
             return (
-                self._kept(subscriber_key, first, self._subscriber.name, degraded),
-                self._kept(title_key, second, self._title.name, degraded),
+                _noted(first, self._subscribers.name, degraded),
+                _noted(second, self._titles.name, degraded),
             )
         if subscriber is None:
-            answer = await self._subscriber.execute(claims)
-            subscriber = self._kept(subscriber_key, answer, self._subscriber.name, degraded)
+            subscriber = _noted(await self._subscribers.fetch(claims), self._subscribers.name, degraded)
         if wanted is None:
-            wanted = self._kept(title_key, await self._title.execute(title), self._title.name, degraded)
+            wanted = _noted(await self._titles.fetch(title), self._titles.name, degraded)
         return subscriber, wanted
 
-    def _kept(self, key: str, answer: Answer[Record], command: str, degraded: list[str]) -> Record:
-        """Return the record of an answer; the store's own goes into the cache, a fallback's never does."""
-        if answer.fallback:
-            degraded.append(command)
-        else:
-            self._cache.write_later([(key, json_bytes(answer.value.to_json()))])
-        return answer.value
+    async def close(self) -> None:
+        """End what is under way, and the connections."""
+        await self._subscribers.close()
+        await self._titles.close()
+        await self._cache.close()
 
     async def _ask_subscriber(self, claims: Subscriber) -> Subscriber:
         try:
@@ -184,6 +193,13 @@ class Entitlements:
         return await self._store.call(lambda address: self._http.get(f"http://{address}{path}", headers=headers))
 
 
+def _noted(answer: Answer[Record], command: str, degraded: list[str]) -> Record:
+    """Return the record of an answer; note it when a fallback gave it."""
+    if answer.fallback:
+        degraded.append(command)
+    return answer.value
+
+
 def _from_claims(_: Exception, claims: Subscriber) -> Subscriber:
     return claims
 
@@ -196,13 +212,3 @@ def _parsed(data: object, parse: Callable[[object], Parsed]) -> Parsed:
         return parse(data)
     except ValueError as error:
         raise CallFailed(str(error)) from error
-
-
-def _read(data: bytes | None, parse: Callable[[object], Parsed]) -> Parsed | None:
-    """Return a cached record; one that cannot be read is as good as none."""
-    if data is None:
-        return None
-    try:
-        return parse(json.loads(data))
-    except ValueError:
-        return None

@@ -18,7 +18,6 @@ again, and after the third time it goes to the dead letters, with the reason.
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -29,7 +28,8 @@ from chaos.resilience import BreakerSettings, CommandSettings
 from chaos.resilience.latency import quantile
 from targets.playback.business import WRITE_EVERY_S, Lake
 from targets.playback.counting import EffectsOf, sort, step_of
-from targets.playback.effects import Calendar, effects_of
+from targets.playback.dates import Calendar, epoch_of
+from targets.playback.effects import effects_of
 from targets.playback.event_stream import TOTALS, DeadLetter, EventStream, Message, NoGroup, Step
 from targets.playback.row_maker import RowMaker
 from targets.playback.service import Context, application, json_response
@@ -44,7 +44,6 @@ CLAIM_IDLE_S = 1.0
 """How long a message may be with one consumer. Claiming too early costs work twice, but nothing is counted twice."""
 
 FAILURES_MAX = 3
-EPOCH_DATE = "2026-01-01"
 _BLOCK_S = 0.2
 _BATCHES_AT_ONCE = 50
 _CONFLICTS_MAX = 5
@@ -82,7 +81,7 @@ class Consumer:
         self._stream = stream
         self._rows = rows
         self._effects = effects
-        self._epoch = _date(str(context.config.settings.get("epoch_date", EPOCH_DATE)))
+        self._epoch = epoch_of(context.config.settings)
         self._reading = context.isolation.guard("events.read", settings=_READ_SETTINGS)
         self._applying = context.isolation.guard("events.apply", settings=_APPLY_SETTINGS)
         self._calendar: Calendar | None = None
@@ -239,13 +238,6 @@ class Pipeline:
 
 def _unknown(_: Exception) -> dict[str, object]:
     return {"backlog": None, "totals": None}
-
-
-def _date(text: str) -> dt.date:
-    try:
-        return dt.date.fromisoformat(text)
-    except ValueError as error:
-        raise ValueError(f"settings.epoch_date is {text!r}; a date such as {EPOCH_DATE} is needed.") from error
 
 
 def build(context: Context) -> web.Application:

@@ -1,17 +1,21 @@
 """Playback Apps: decides whether this play is granted, and gets the OCAs to stream it from.
 
-    POST /grants   {"title": ...}, behind a passport
-                   200 {"ocas": [...], "degraded": [...], "plan", "country"}; 403 {"refused": "plan" | "licence"}; 404
+    POST /grants    {"title", "stream", "device" (tv when it is not said)}, behind a passport
+                    200 {"ocas", "degraded", "plan", "country", "ladder_kbps", "licensed_until_s"}
+                    403 {"refused": "plan" | "licence" | "licence_window" | "streams"}; 404
+    POST /streams   {"ended": [["account", "stream"], ...], "renewed": [...]}: what became of streams; 202
 
-A refusal is an answer, not a failure. OCAs come from steering; when it does not answer in time, from the static
-ranking: what rarely changes about the OCAs (where they stand, what they hold), copied from steering in the
-background. It knows nothing of their health, and the client, who tries all ten, finds that out. The protection
-``static_ranking`` is this copy.
+A refusal is an answer, not a failure. Plan and licence are decided first; then the account's stream is claimed (see
+`stream_leases`) while steering ranks the OCAs, and given back when the play comes to nothing. When steering does not
+answer in time, OCAs come from the static ranking: what rarely changes about the OCAs (where they stand, what they
+hold), copied from steering in the background. It knows nothing of their health, and the client, who tries all ten,
+finds that out. The protection ``static_ranking`` is this copy. ``licensed_until_s`` is the moment on the loop's clock
+at which the licence's window ends, or null.
 """
 
 from __future__ import annotations
 
-import json
+import asyncio
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,15 +32,20 @@ from chaos.resilience import (
     RetrySettings,
 )
 from chaos.resilience.web import ServiceClient
+from targets.playback.dates import Calendar
 from targets.playback.entitlements import Entitlements, UnknownSubscriber, UnknownTitle
+from targets.playback.ladder import ladder_for
 from targets.playback.map_exchange import MapReader
 from targets.playback.oca_map import OcaState
 from targets.playback.passport import HEADER, NoPassport, Passport
+from targets.playback.play_forms import GrantForm
 from targets.playback.ranking import rank
 from targets.playback.seed_data import SeedData, title_index
-from targets.playback.service import Context, application, json_response
+from targets.playback.service import Context, application, json_or_none, json_response
+from targets.playback.stream_leases import Claim, Claimed, StreamLeases
+from targets.playback.streams import news_from_json
 from targets.playback.transport import FAILURES, CallFailed, json_of
-from targets.playback.validation import Refusal, refusal
+from targets.playback.validation import Refusal, Title, refusal
 
 STATIC_EVERY_S = 5.0
 RANK = "steering.rank"
@@ -153,13 +162,23 @@ class SteeringClient:
         return self._static.there
 
 
+class Refused(Exception):  # noqa: N818 - it names what the play is
+    """The play is refused."""
+
+    def __init__(self, why: Refusal) -> None:
+        super().__init__(why)
+        self.why = why
+
+
 class PlaybackApps:
     """The service."""
 
     def __init__(self, context: Context) -> None:
+        self._now_s = context.now
+        self._calendar = Calendar.of(context.config.settings, began_s=context.now())
         self._entitlements = Entitlements(context)
         self._steering = SteeringClient(context)
-        self.close = self._entitlements.close
+        self._streams = StreamLeases(context)
 
     @property
     def ready(self) -> bool:
@@ -170,42 +189,70 @@ class PlaybackApps:
         """Answer ``POST /grants``."""
         try:
             passport = Passport.from_header(request.headers.get(HEADER))
-            asked = _title(await request.read())
+            asked = GrantForm.from_body(await request.read())
         except (NoPassport, ValueError) as error:
             return json_response({"error": str(error)}, status=400)
-        if title_index(asked) is None:
-            return _unknown(asked)
+        try:
+            return json_response(await self._grant(asked, passport))
+        except UnknownTitle:
+            return json_response({"error": f"no title {asked.play.title[:40]!r}"}, status=404)
+        except Refused as refused:
+            return json_response({"refused": refused.why}, status=403)
+
+    async def hear(self, request: web.Request) -> web.Response:
+        """Answer ``POST /streams``."""
+        try:
+            news = news_from_json(json_or_none(await request.read()))
+        except ValueError as error:
+            return json_response({"error": str(error)}, status=400)
+        await self._streams.tell(news)
+        return json_response({"heard": len(news)}, status=202)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._entitlements.close()
+        await self._streams.close()
+
+    async def _grant(self, asked: GrantForm, passport: Passport) -> dict[str, object]:
+        """Return the answer to a play that is granted. Raises UnknownTitle and Refused."""
+        if title_index(asked.play.title) is None:
+            raise UnknownTitle(asked.play.title)
         degraded: list[str] = []
         try:
-            subscriber, title = await self._entitlements.find(passport.subscriber, asked, degraded)
-        except UnknownTitle:
-            return _unknown(asked)
-        except UnknownSubscriber:
-            return json_response({"refused": Refusal.PLAN}, status=403)
-        refused = refusal(subscriber, title)
+            subscriber, title = await self._entitlements.find(passport.subscriber, asked.play.title, degraded)
+        except UnknownSubscriber as unknown:
+            raise Refused(Refusal.PLAN) from unknown
+        today = self._calendar.date(self._now_s())
+        refused = refusal(subscriber, title, today)
         if refused is not None:
-            return json_response({"refused": refused}, status=403)
-        ranked = await self._steering.rank(title.id, passport.ip)
-        return json_response(
-            {
-                "ocas": ranked.ocas,
-                "degraded": [*degraded, *ranked.degraded],
-                "plan": subscriber.plan,
-                "country": subscriber.country,
-            }
-        )
+            raise Refused(refused)
+        claimed, ranked = await self._claim_and_rank(self._streams.claim_of(subscriber, asked.stream), title, passport)
+        if not claimed.granted:
+            raise Refused(Refusal.STREAMS)
+        window = title.window_on(subscriber.country, today)
+        assert window is not None, "a title without a licence is refused"
+        return {
+            "ocas": ranked.ocas,
+            "degraded": [*degraded, *claimed.degraded, *ranked.degraded],
+            "plan": subscriber.plan,
+            "country": subscriber.country,
+            "ladder_kbps": ladder_for(asked.play.device, subscriber.plan),
+            "licensed_until_s": None if window.end is None else self._calendar.begin_s(window.end),
+        }
 
-
-def _unknown(title: str) -> web.Response:
-    return json_response({"error": f"no title {title[:40]!r}"}, status=404)
-
-
-def _title(body: bytes) -> str:
-    match json.loads(body):
-        case {"title": str(title)}:
-            return title
-        case _:
-            raise ValueError('the body must be {"title": "title-0001"}')
+    async def _claim_and_rank(self, claim: Claim | None, title: Title, passport: Passport) -> tuple[Claimed, Ranked]:
+        """Claim the stream, if it counts, while steering ranks; a claim for nothing is given back."""
+        if claim is None:
+            return Claimed(granted=True), await self._steering.rank(title.id, passport.ip)
+        claiming = asyncio.ensure_future(self._streams.take(claim))
+        try:
+            ranked = await self._steering.rank(title.id, passport.ip)
+            return await claiming, ranked
+        except BaseException:
+            claiming.cancel()
+            await asyncio.gather(claiming, return_exceptions=True)
+            self._streams.release_later(claim)
+            raise
 
 
 def build(context: Context) -> web.Application:
@@ -213,6 +260,7 @@ def build(context: Context) -> web.Application:
     apps = PlaybackApps(context)
     app = application(context, ready=lambda: apps.ready, shares_answers=True)
     app.router.add_post("/grants", apps.grant)
+    app.router.add_post("/streams", apps.hear)
 
     async def close(_: web.Application) -> None:
         await apps.close()

@@ -1,18 +1,23 @@
 """The world the playback target serves, made from a seed: subscribers, titles, licences, networks, and who holds what.
 
 Every process makes the same data from the same seed, and only the parts it asks for. About 4 % of the plays of random
-subscribers and titles are refused, by plan or by licence.
+subscribers and titles are refused, half of them by plan and half by licence; of the latter, half were never licensed in
+the country, and half are over or have not begun at `dates.EPOCH_DATE`. A run of another ``epoch_date`` is refused other
+titles: one in ten licences ends within half a year.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from chaos.topology.model import InstanceConfig
 from targets.playback import tokens
+from targets.playback.dates import EPOCH_DATE
+from targets.playback.licences import ALWAYS, Licences, Window
 from targets.playback.networks import PrefixTable
 from targets.playback.validation import Plan, Subscriber, Title
 
@@ -25,6 +30,11 @@ IXP = "ixp"
 _PLAN_SHARES = {Plan.BASIC: 0.30, Plan.STANDARD: 0.45, Plan.PREMIUM: 0.25}
 _MINIMUM_PLAN_SHARES = {Plan.BASIC: 0.95, Plan.STANDARD: 0.03, Plan.PREMIUM: 0.02}
 _UNLICENSED_SHARE = 0.02
+_NEVER_LICENSED_SHARE = 0.5
+"""Of those that are not licensed: there is no window at all; the others have one that is over, or is to come."""
+
+_ENDING_SHARE = 0.1
+_DAYS_MAX = 180
 _UNKNOWN_NETWORK_SHARE = 0.03
 _HOME_ISP_SHARE = 0.5
 _ISP_OCA_SLOTS = 9
@@ -89,26 +99,39 @@ class SeedData:
 
     @cached_property
     def titles(self) -> tuple[Title, ...]:
-        """Every title, with the plan it needs and the countries it is licensed in."""
-        rng = self._random("titles")
+        """Every title, with the plan it needs and its licences."""
+        rng, dates = self._random("titles"), self._random("licences")
         shares = _MINIMUM_PLAN_SHARES
         plans = rng.choices(list(shares), weights=list(shares.values()), k=self.title_count)
         return tuple(
             Title(
                 id=f"title-{number:04d}",
                 minimum_plan=plan,
-                countries=frozenset(one for one in self.countries if rng.random() >= _UNLICENSED_SHARE),
+                licences=self._licences({one for one in self.countries if rng.random() >= _UNLICENSED_SHARE}, dates),
             )
             for number, plan in enumerate(plans, start=1)
         )
+
+    def _licences(self, licensed: Collection[str], rng: random.Random) -> Licences:
+        """Return the windows of a title that is licensed at the epoch in these countries."""
+        epoch = dt.date.fromisoformat(EPOCH_DATE)
+        licences: dict[str, tuple[Window, ...]] = {}
+        for country in self.countries:
+            chance, days = rng.random(), dt.timedelta(days=rng.randint(1, _DAYS_MAX))
+            if country in licensed:
+                licences[country] = (Window(end=epoch + days) if chance < _ENDING_SHARE else ALWAYS,)
+            elif chance >= _NEVER_LICENSED_SHARE:
+                over = chance < (1.0 + _NEVER_LICENSED_SHARE) / 2
+                licences[country] = (Window(end=epoch - days) if over else Window(begin=epoch + days),)
+        return licences
 
     @cached_property
     def _titles_by_id(self) -> Mapping[str, Title]:
         return {title.id: title for title in self.titles}
 
-    def licensed(self, title_id: str, country: str) -> bool:
-        """Return whether the title may be shown in ``country``. Raises KeyError for an unknown title."""
-        return country in self._titles_by_id[title_id].countries
+    def licensed(self, title_id: str, country: str, today: dt.date) -> bool:
+        """Return whether the title may be shown in ``country`` today. Raises KeyError for an unknown title."""
+        return self._titles_by_id[title_id].window_on(country, today) is not None
 
     @cached_property
     def isps(self) -> Mapping[str, tuple[str, ...]]:

@@ -1,7 +1,7 @@
 """The store of record: subscribers, titles, licences and accounts in SQLite, over HTTP, on several replicas.
 
     GET  /subscribers/{id}   {"id", "plan", "country"}, of the seed or with an account
-    GET  /titles/{id}        {"id", "minimum_plan", "countries"}
+    GET  /titles/{id}        {"id", "minimum_plan", "licences": {country: ["2026-01-01/..", ...]}}
     GET  /licences           {"version", "titles": [...]}: all titles, for those who keep a copy; ETag is the version
     /accounts, /billing      see `ledger_routes`
     /commands, /leader       see `log_routes`
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from aiohttp import web
 from chaos.resilience.shedding import PRIORITY_HEADER, Priority
 from targets.playback import ledger_routes
 from targets.playback.ledger import Ledger
+from targets.playback.licences import Licences, Window
 from targets.playback.log_routes import RAFT_PATH, add_log_routes, caught_up
 from targets.playback.replicated_log import ReplicatedLog, StateMachine
 from targets.playback.seed_data import SeedData
@@ -32,7 +34,7 @@ from targets.playback.validation import Plan, Subscriber, Title
 _SCHEMA = """
 CREATE TABLE subscribers (id TEXT PRIMARY KEY, plan TEXT NOT NULL, country TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE titles (id TEXT PRIMARY KEY, minimum_plan TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE licences (title TEXT, country TEXT, PRIMARY KEY (title, country)) WITHOUT ROWID;
+CREATE TABLE licences (title TEXT, country TEXT, "window" TEXT, PRIMARY KEY (title, country, "window")) WITHOUT ROWID;
 """
 
 
@@ -54,8 +56,13 @@ class Store:
         )
         self._db.executemany("INSERT INTO titles VALUES (?, ?)", ((one.id, one.minimum_plan) for one in data.titles))
         self._db.executemany(
-            "INSERT INTO licences VALUES (?, ?)",
-            ((title.id, country) for title in data.titles for country in sorted(title.countries)),
+            "INSERT INTO licences VALUES (?, ?, ?)",
+            (
+                (title.id, country, str(window))
+                for title in data.titles
+                for country, windows in title.licences.items()
+                for window in windows
+            ),
         )
         self._db.execute("PRAGMA user_version = 1")
         self._db.execute("COMMIT")
@@ -70,16 +77,16 @@ class Store:
         row = self._db.execute("SELECT minimum_plan FROM titles WHERE id = ?", (title,)).fetchone()
         if row is None:
             return None
-        rows = self._db.execute("SELECT country FROM licences WHERE title = ?", (title,))
-        return Title(id=title, minimum_plan=Plan(row[0]), countries=frozenset(country for (country,) in rows))
+        rows = self._db.execute('SELECT country, "window" FROM licences WHERE title = ?', (title,))
+        return Title(id=title, minimum_plan=Plan(row[0]), licences=_licences(rows))
 
     def titles(self) -> list[Title]:
         """Return every title with its licences."""
-        countries: dict[str, set[str]] = {}
-        for title, country in self._db.execute("SELECT title, country FROM licences"):
-            countries.setdefault(title, set()).add(country)
+        rows: dict[str, list[tuple[str, str]]] = {}
+        for title, country, window in self._db.execute('SELECT title, country, "window" FROM licences'):
+            rows.setdefault(title, []).append((country, window))
         return [
-            Title(id=title, minimum_plan=Plan(plan), countries=frozenset(countries.get(title, ())))
+            Title(id=title, minimum_plan=Plan(plan), licences=_licences(rows.get(title, ())))
             for title, plan in self._db.execute("SELECT id, minimum_plan FROM titles ORDER BY id")
         ]
 
@@ -90,6 +97,14 @@ class Store:
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+
+def _licences(rows: Iterable[tuple[str, str]]) -> Licences:
+    """Return licences from rows of country and window."""
+    windows: dict[str, tuple[Window, ...]] = {}
+    for country, window in rows:
+        windows[country] = (*windows.get(country, ()), Window.parse(window))
+    return windows
 
 
 def build(context: Context, *, machine: StateMachine | None = None) -> web.Application:

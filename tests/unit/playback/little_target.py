@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import signal
 import socket
 import subprocess
@@ -27,6 +28,9 @@ from targets.playback.seed_data import SeedData
 from targets.playback.service import Context
 from targets.playback.validation import Plan, Subscriber
 from targets.playback.valkey import arguments, find_server
+
+TODAY = dt.date(2026, 1, 1)
+"""The date at which a target begins that is told no other."""
 
 SETTINGS: Mapping[str, Scalar] = {
     "subscribers": 60,
@@ -92,6 +96,7 @@ class LittleTarget:
         self.data = SeedData.generate(1, subscribers=60, titles=30, countries=3)
         self._servers: dict[str, TestServer] = {}
         self._closing = contextlib.AsyncExitStack()
+        self._streams = 0
 
     async def __aenter__(self) -> Self:
         self.http = await self._closing.enter_async_context(aiohttp.ClientSession())
@@ -146,9 +151,13 @@ class LittleTarget:
         async with self.http.post(f"http://{address}{path}", json=body, headers=named) as response:
             return response.status, await response.json()
 
-    async def grant(self, playback_apps: str, passport: Passport, title: str) -> tuple[int, Any]:
-        """Ask Playback Apps for a play."""
-        return await self.post(playback_apps, "/grants", {"title": title}, **{HEADER: passport.to_header()})
+    async def grant(
+        self, playback_apps: str, passport: Passport, title: str, *, stream: str | None = None, **asked: str
+    ) -> tuple[int, Any]:
+        """Ask Playback Apps for a play, as a stream of its own unless the test names one."""
+        self._streams += 1
+        body = {"title": title, "stream": stream or f"test-{self._streams}", **asked}
+        return await self.post(playback_apps, "/grants", body, **{HEADER: passport.to_header()})
 
     async def breakers(self, address: str) -> dict[str, dict[str, Any]]:
         """What a service's ``/isolation`` shows, by command."""
@@ -158,7 +167,7 @@ class LittleTarget:
     def granted(self) -> tuple[Passport, str]:
         """Somebody who may play a title, and the title."""
         title = next(title for title in self.data.titles if title.minimum_plan is Plan.BASIC)
-        subscriber = next(one for one in self.data.subscribers if one.country in title.countries)
+        subscriber = next(one for one in self.data.subscribers if title.window_on(one.country, TODAY))
         return passport_of(subscriber), title.id
 
 

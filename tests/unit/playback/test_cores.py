@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 
 from targets.playback.entitlements import LicenceCopy, TooStale, UnknownTitle
+from targets.playback.ladder import Device
+from targets.playback.licences import ALWAYS
 from targets.playback.oca import Admission, routes_of
 from targets.playback.passport import NoPassport, Passport, client_address
 from targets.playback.play_api import REMEMBERED_MAX, Grant, LastGood, Likeness, NothingRemembered
@@ -75,8 +77,8 @@ def test_an_oca_is_nearest_to_its_own_network_and_the_exchange_is_near_to_all():
     assert routes_of("ixp") == {"*": 1}
 
 
-LIKE = Likeness(title="title-0001", plan="basic", country="here", isp="alpha")
-GRANT = Grant(ocas=({"id": "oca-1"},), degraded=(), by_claims=True)
+LIKE = Likeness(title="title-0001", plan="basic", country="here", isp="alpha", device=Device.TV)
+GRANT = Grant(ocas=({"id": "oca-1"},), degraded=(), by_claims=True, ladder_kbps=(235,))
 
 
 def test_the_last_good_answer_is_recalled_for_five_minutes():
@@ -88,7 +90,10 @@ def test_the_last_good_answer_is_recalled_for_five_minutes():
         last.recall(300.1, LIKE)
 
 
-@pytest.mark.parametrize("change", [{"title": "title-0002"}, {"plan": "standard"}, {"country": "there"}, {"isp": None}])
+@pytest.mark.parametrize(
+    "change",
+    [{"title": "title-0002"}, {"plan": "standard"}, {"country": "there"}, {"isp": None}, {"device": Device.PHONE}],
+)
 def test_nobody_gets_the_answer_to_another_kind_of_play(change):
     last = LastGood()
     last.remember(0.0, LIKE, GRANT)
@@ -106,6 +111,22 @@ def test_a_degraded_answer_and_one_that_rests_on_more_than_the_token_are_not_rem
         last.recall(0.0, LIKE)
 
 
+def test_that_a_stream_was_not_counted_does_not_keep_an_answer_from_being_remembered():
+    last = LastGood()
+    last.remember(0.0, LIKE, replace(GRANT, degraded=("streams.a.claim",)))
+
+    assert last.recall(0.0, LIKE).ocas == GRANT.ocas
+
+
+def test_nothing_is_recalled_beyond_the_end_of_its_licence():
+    last = LastGood()
+    last.remember(0.0, LIKE, replace(GRANT, licensed_until_s=10.0))
+
+    assert last.recall(9.9, LIKE).ocas == GRANT.ocas
+    with pytest.raises(NothingRemembered):
+        last.recall(10.0, LIKE)
+
+
 def test_the_oldest_answers_make_room_for_new_ones():
     last = LastGood()
     for number in range(REMEMBERED_MAX + 1):
@@ -116,7 +137,7 @@ def test_the_oldest_answers_make_room_for_new_ones():
     assert last.recall(0.0, replace(LIKE, title="title-1")) == GRANT
 
 
-TITLE = Title(id="title-0001", minimum_plan=Plan.BASIC, countries=frozenset({"here"}))
+TITLE = Title(id="title-0001", minimum_plan=Plan.BASIC, licences={"here": (ALWAYS,)})
 
 
 def test_the_copy_of_the_licences_is_used_until_it_is_too_old():

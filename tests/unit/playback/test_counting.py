@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from targets.playback.activity import Kind
 from targets.playback.counting import sort, step_of
-from targets.playback.effects import Calendar
+from targets.playback.dates import Calendar
 from targets.playback.event_stream import Backlog, EventStream, Look, Message
 from tests.unit.playback.little_target import running_valkey
 from tests.unit.playback.pipeline_fixtures import client, event

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from dataclasses import replace
 
@@ -22,10 +23,11 @@ from targets.playback.seed_data import SeedData
 from targets.playback.validation import Plan, refusal
 
 DATA = SeedData.generate(1, subscribers=60, titles=300, countries=3)
-CATALOGUE = Catalogue(DATA)
+TODAY = dt.date(2026, 1, 1)
+CATALOGUE = Catalogue(DATA, today=lambda: TODAY)
 BASIC = next(one for one in DATA.subscribers if one.plan is Plan.BASIC)
-FORBIDDEN = [title.id for title in DATA.titles if refusal(BASIC, title)]
-ALLOWED = [title.id for title in DATA.titles if not refusal(BASIC, title)]
+FORBIDDEN = [title.id for title in DATA.titles if refusal(BASIC, title, TODAY)]
+ALLOWED = [title.id for title in DATA.titles if not refusal(BASIC, title, TODAY)]
 NAMES = st.integers(1, 9999).map("title-{:04d}".format)
 
 
@@ -65,12 +67,12 @@ def test_the_static_row_holds_what_may_be_played_in_each_country(country, plan):
     titles = {title.id: title for title in DATA.titles}
     assert len(row.titles) == (SHOWN_MAX if country in DATA.countries else 0)
     assert len(set(row.titles)) == len(row.titles)
-    assert not any(refusal(someone, titles[name]) for name in row.titles)
+    assert not any(refusal(someone, titles[name], TODAY) for name in row.titles)
     assert row == CATALOGUE.static(someone)
 
 
 def test_the_static_row_of_a_small_catalogue_is_all_of_it_once():
-    small = Catalogue(SeedData.generate(1, subscribers=10, titles=3, countries=3))
+    small = Catalogue(SeedData.generate(1, subscribers=10, titles=3, countries=3), today=lambda: TODAY)
 
     assert len(set(small.static(replace(BASIC, plan=Plan.PREMIUM)).titles)) <= 3
 

@@ -16,6 +16,7 @@ from targets.playback.pipeline import build as build_pipeline
 from targets.playback.service import Context
 from targets.playback.validation import Plan, refusal
 from tests.unit.playback.little_target import (
+    TODAY,
     LittleTarget,
     config,
     dead_address,
@@ -32,7 +33,7 @@ class Front(LittleTarget):
     def __init__(self, **options):
         super().__init__(**options)
         self.someone = next(one for one in self.data.subscribers if one.plan is Plan.BASIC)
-        self.playable = [title.id for title in self.data.titles if not refusal(self.someone, title)]
+        self.playable = [title.id for title in self.data.titles if not refusal(self.someone, title, TODAY)]
 
     async def build(self, *caches, events=()):
         """Start it."""
@@ -170,7 +171,7 @@ async def test_a_key_of_another_type_is_as_good_as_nothing(valkeys):
 async def test_what_may_not_be_played_is_not_shown(valkeys):
     async with Front() as target:
         await target.build(*valkeys[1:])
-        refused = next(title.id for title in target.data.titles if refusal(target.someone, title))
+        refused = next(title.id for title in target.data.titles if refusal(target.someone, title, TODAY))
         row = recommendation_to_bytes(Recommendation(because=refused, titles=(refused, target.playable[0])))
         target.put(valkeys[1], home=row, popular=popular_to_bytes([refused, target.playable[1]]))
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from targets.playback.activity import Kind
-from targets.playback.effects import AGE_MAX_S, FUTURE_MAX_S, Calendar, Effects, effects_of, timely
+from targets.playback.dates import Calendar
+from targets.playback.effects import AGE_MAX_S, FUTURE_MAX_S, Effects, effects_of, timely
 from targets.playback.validation import Plan
 from tests.unit.playback.pipeline_fixtures import event
 

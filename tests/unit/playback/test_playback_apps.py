@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 from dataclasses import replace
 
 import pytest
 from aiohttp import web
 from redis import Redis
 
-from targets.playback.validation import Plan, refusal
-from tests.unit.playback.little_target import LittleTarget, dead_address, passport_of, running_valkey, until
+from targets.playback.validation import Plan, Refusal, refusal
+from tests.unit.playback.apps_backend import Backend
+from tests.unit.playback.little_target import TODAY, dead_address, passport_of, running_valkey
+
+READ_EACH_TIME = ("single_flight", "stream_limits")
+"""What is off where a test is about what the cache has: nothing is kept at hand, and an account may play twice."""
 
 
 @pytest.fixture(scope="module")
@@ -28,33 +33,6 @@ def valkey(servers):
         with Redis(host=host, port=int(port)) as client:
             client.flushall()
     return servers
-
-
-class Backend(LittleTarget):
-    """What Playback Apps needs, and itself."""
-
-    async def build(self, caches, *, steering=None, zones=("a", "b"), **options):
-        """Start all of it."""
-        self.store = await self.start("store")
-        self.cache_control = await self.start("cache_control")
-        await self.start_ocas(self.cache_control)
-        self.steering = steering or await self.start("steering", calls={"cache_control": [self.cache_control]})
-        self.apps = await self.start(
-            "playback_apps",
-            labels={"zone": "a"},
-            zones=zones,
-            calls={"cache": caches, "store": [self.store], "steering": [self.steering]},
-            **options,
-        )
-
-    async def until_written(self, command):
-        """Wait until the cache has been written: that happens behind the answer."""
-
-        async def is_written():
-            written = (await self.breakers(self.apps))[command]
-            return written["calls"] > 0 and written["in_flight"] == 0
-
-        await until(is_written)
 
 
 def steering_that(rank, target):
@@ -89,14 +67,40 @@ async def test_plan_and_licence_can_refuse_and_that_is_no_failure(valkey):
             why: (subscriber, title)
             for subscriber in target.data.subscribers
             for title in target.data.titles
-            if (why := refusal(subscriber, title))
+            if (why := refusal(subscriber, title, TODAY))
         }
-        assert len(refused) == 2
+        assert refused.keys() == {Refusal.PLAN, Refusal.LICENCE, Refusal.LICENCE_WINDOW}
         for why, (subscriber, title) in refused.items():
             answer = await target.grant(target.apps, passport_of(subscriber), title.id)
             assert answer == (403, {"refused": why})
 
         assert all(state["errors"] == 0 for state in (await target.breakers(target.apps)).values())
+
+
+async def test_the_date_of_the_run_decides_whether_a_licence_holds(valkey):
+    async with Backend() as target:
+        subscriber, title, end = next(
+            (subscriber, title, window.end)
+            for subscriber in target.data.subscribers
+            for title in target.data.titles
+            if refusal(subscriber, title, TODAY) is None
+            and (window := title.window_on(subscriber.country, TODAY))
+            and window.end
+        )
+        await target.build(valkey)
+        passport, now_s = passport_of(subscriber), asyncio.get_running_loop().time()
+        on_the_day = await target.start_apps(valkey, settings={"epoch_date": end.isoformat()})
+        on_the_day_before = await target.start_apps(
+            valkey, settings={"epoch_date": (end - dt.timedelta(days=1)).isoformat()}
+        )
+
+        status, answer = await target.grant(target.apps, passport, title.id, stream="s-1")
+
+        assert status == 200
+        left_s = (end - TODAY).total_seconds()
+        assert now_s + left_s - 60 < answer["licensed_until_s"] <= now_s + left_s
+        assert (await target.grant(on_the_day_before, passport, title.id, stream="s-1"))[0] == 200
+        assert await target.grant(on_the_day, passport, title.id) == (403, {"refused": "licence_window"})
 
 
 async def test_the_store_knows_better_than_the_token(valkey):
@@ -105,7 +109,7 @@ async def test_the_store_knows_better_than_the_token(valkey):
         title = next((one for one in target.data.titles if one.minimum_plan is not Plan.BASIC), None)
         assert title is not None
         basic = next(
-            one for one in target.data.subscribers if one.plan is Plan.BASIC and one.country in title.countries
+            one for one in target.data.subscribers if one.plan is Plan.BASIC and title.window_on(one.country, TODAY)
         )
         upgraded = passport_of(replace(basic, plan=Plan.PREMIUM))
 
@@ -121,11 +125,11 @@ async def test_unknown_titles_and_subscribers_are_answers_too(valkey):
         assert (await target.grant(target.apps, passport, "title-0999"))[0] == 404
         assert (await target.grant(target.apps, passport, "../licences"))[0] == 404
         assert await target.grant(target.apps, stranger, title) == (403, {"refused": "plan"})
-        assert (await target.post(target.apps, "/grants", {"title": title}))[0] == 400
+        assert (await target.post(target.apps, "/grants", {"title": title, "stream": "test-1"}))[0] == 400
 
 
 async def test_the_second_play_is_answered_from_the_cache(valkey):
-    async with Backend() as target:
+    async with Backend(disabled=READ_EACH_TIME) as target:
         await target.build(valkey)
         passport, title = target.granted()
         await target.grant(target.apps, passport, title)
@@ -138,7 +142,7 @@ async def test_the_second_play_is_answered_from_the_cache(valkey):
 
 
 async def test_without_the_near_zone_the_far_one_answers(valkey):
-    async with Backend() as target:
+    async with Backend(disabled=READ_EACH_TIME) as target:
         await target.build([dead_address(), valkey[1]])
         passport, title = target.granted()
         await target.grant(target.apps, passport, title)
@@ -171,7 +175,7 @@ async def test_what_only_the_far_zone_has_is_given_to_the_near_one(valkey):
 
 @pytest.mark.parametrize(("disabled", "status"), [((), 200), (("isolation",), 502)])
 async def test_without_any_cache_the_store_answers_unless_isolation_is_off(disabled, status):
-    async with Backend(disabled=disabled) as target:
+    async with Backend(disabled=(*disabled, "stream_limits")) as target:
         await target.build([dead_address(), dead_address()])
 
         answer = await target.grant(target.apps, *target.granted())
@@ -203,7 +207,7 @@ async def test_the_last_resort_still_refuses():
             (subscriber, title, why)
             for subscriber in target.data.subscribers
             for title in target.data.titles
-            if (why := refusal(subscriber, title))
+            if (why := refusal(subscriber, title, TODAY))
         )
 
         assert await target.grant(target.apps, passport_of(subscriber), title.id) == (403, {"refused": why})
@@ -260,4 +264,6 @@ async def test_a_deadline_that_has_passed_is_not_worked_for_unless_isolation_is_
             passport, title = target.granted()
             headers = {"X-Passport": passport.to_header(), "X-Chaos-Deadline-Ms": "0"}
 
-            assert (await target.post(target.apps, "/grants", {"title": title}, **headers))[0] == status
+            assert (await target.post(target.apps, "/grants", {"title": title, "stream": "test-1"}, **headers))[
+                0
+            ] == status

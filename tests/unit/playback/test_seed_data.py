@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import random
 from collections import Counter
 
 import pytest
 
 from targets.playback import tokens
+from targets.playback.licences import ALWAYS
 from targets.playback.seed_data import ISPS, IXP, SeedData, title_index
 from targets.playback.validation import Refusal, refusal
-from tests.unit.playback.little_target import config
+from tests.unit.playback.little_target import TODAY, config
+
+LATER = dt.date(2026, 12, 31)
 
 OCAS = [(isp, index) for index, isp in enumerate([one for isp in (*ISPS, IXP) for one in [isp] * 3], start=1)]
 
@@ -33,15 +37,28 @@ def test_the_world_has_the_size_of_the_issue():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_three_to_six_percent_of_plays_are_refused_for_both_reasons(seed):
+def test_three_to_six_percent_of_plays_are_refused_for_each_reason(seed):
     data = SeedData.generate(seed)
     rng = random.Random(seed)
     plays = 20_000
-    found = Counter(refusal(rng.choice(data.subscribers), rng.choice(data.titles)) for _ in range(plays))
+    found = Counter(refusal(rng.choice(data.subscribers), rng.choice(data.titles), TODAY) for _ in range(plays))
 
     assert 0.03 < 1 - found[None] / plays < 0.06
     assert found[Refusal.PLAN] > 0.01 * plays
-    assert found[Refusal.LICENCE] > 0.01 * plays
+    assert found[Refusal.LICENCE] + found[Refusal.LICENCE_WINDOW] > 0.01 * plays
+    assert min(found[Refusal.LICENCE], found[Refusal.LICENCE_WINDOW]) > 0.005 * plays
+
+
+def test_another_date_decides_otherwise_about_one_title_in_ten():
+    data = SeedData.generate(1)
+    anywhere = [(title, country) for title in data.titles for country in data.countries]
+    changed = Counter(
+        (title.window_on(country, TODAY) is None, title.window_on(country, LATER) is None)
+        for title, country in anywhere
+    )
+
+    assert 0.09 < changed[False, True] / len(anywhere) < 0.11
+    assert 0.003 < changed[True, False] / len(anywhere) < 0.007
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -78,11 +95,12 @@ def test_a_leased_block_belongs_to_the_lessee():
 
 def test_licences_are_those_of_the_titles():
     data = SeedData.generate(1)
-    title = next(title for title in data.titles if len(title.countries) < 20)
-    without = next(country for country in data.countries if country not in title.countries)
+    title = next(title for title in data.titles if len(title.licences) < 20)
+    without = next(country for country in data.countries if country not in title.licences)
+    within = next(country for country, windows in title.licences.items() if windows == (ALWAYS,))
 
-    assert not data.licensed(title.id, without)
-    assert data.licensed(title.id, next(iter(title.countries)))
+    assert not data.licensed(title.id, without, TODAY)
+    assert data.licensed(title.id, within, TODAY)
 
 
 def test_the_token_is_the_subscribers_own():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from aiohttp import web
 
@@ -26,12 +28,12 @@ class Way(LittleTarget):
         """Whether the first gateway has missed that many health checks."""
         return (await self.breakers(self.elb))["gateway-1.check"]["errors"] >= number
 
-    async def play(self, *, title="title-0001", token=None, **headers):
+    async def play(self, *, title="title-0001", token=None, body=None, **headers):
         """Ask for a play as the client does."""
         if token is None:
             token = SeedData.token(self.data.subscribers[0], KEY)
         named = {"Authorization": f"Bearer {token}", "X-Forwarded-For": "10.0.1.1", **headers}
-        return await self.post(self.elb, "/play", {"title": title}, **named)
+        return await self.post(self.elb, "/play", {"title": title, **(body or {})}, **named)
 
 
 class Apps:
@@ -41,7 +43,14 @@ class Apps:
         subscriber = data.subscribers[0]
         self.asked = []
         self.status = 200
-        self.answer = {"ocas": OCAS, "degraded": [], "plan": subscriber.plan, "country": subscriber.country}
+        self.answer = {
+            "ocas": OCAS,
+            "degraded": [],
+            "plan": subscriber.plan,
+            "country": subscriber.country,
+            "ladder_kbps": list(LADDER_KBPS),
+            "licensed_until_s": None,
+        }
 
     def app(self):
         app = web.Application()
@@ -93,7 +102,9 @@ async def test_what_the_services_learn_of_the_caller_is_what_the_gateway_found_o
 
         headers, body = apps.asked[0]
         assert headers["X-Passport"] == passport_of(target.data.subscribers[0], "10.0.1.1").to_header()
-        assert body == {"title": "title-0001"}
+        stream = body.pop("stream")
+        assert stream.startswith("play_api-1-")
+        assert body == {"title": "title-0001", "device": "tv"}
 
 
 @pytest.mark.parametrize("authorization", ["", "Bearer", "Bearer ", "Bearer x.y", "Basic abc"])
@@ -212,6 +223,42 @@ async def test_the_last_good_answer_is_given_to_the_same_kind_of_play_and_to_no_
 
         assert (status, answer["ocas"], answer["degraded"]) == (200, OCAS, ["playback_apps.grant"])
         assert other_title == 503
+
+
+@pytest.mark.parametrize(("licensed_for_s", "status"), [(60.0, 200), (0.0, 503)])
+async def test_the_last_good_answer_is_not_given_when_its_licence_is_over(licensed_for_s, status):
+    async with Way() as target:
+        apps = Apps(target.data)
+        apps.answer["licensed_until_s"] = asyncio.get_running_loop().time() + licensed_for_s
+        await target.build(await target.serve(apps.app()))
+        assert (await target.play())[0] == 200
+        apps.status = 500
+
+        assert (await target.play())[0] == status
+
+
+async def test_the_last_good_answer_for_one_device_is_none_for_another():
+    async with Way() as target:
+        apps = Apps(target.data)
+        await target.build(await target.serve(apps.app()))
+        assert (await target.play(body={"device": "phone"}))[0] == 200
+        apps.status = 500
+
+        assert (await target.play(body={"device": "phone"}))[0] == 200
+        assert (await target.play(body={"device": "tv_4k"}))[0] == 503
+        assert apps.asked[0][1]["device"] == "phone"
+
+
+async def test_the_key_of_a_play_reaches_the_last_service_as_the_name_of_its_stream():
+    async with Way() as target:
+        apps = Apps(target.data)
+        await target.build(await target.serve(apps.app()))
+
+        answers = [await target.play(**{"Idempotency-Key": key}) for key in ("a", "a", "b")]
+
+        streams = [body["stream"] for _, body in apps.asked]
+        assert streams == [answer["session"] for _, answer in answers]
+        assert streams[0] == streams[1] != streams[2]
 
 
 async def test_a_failure_behind_the_gateway_is_503_with_a_time_to_come_back():
