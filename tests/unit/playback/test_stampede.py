@@ -144,6 +144,7 @@ async def test_a_zone_that_was_lost_is_filled_again_by_what_is_read(valkeys):
 
             async def fills_it():
                 await target.grant(target.apps, passport, title)
+                await asyncio.sleep(0.25)  # written behind; and asked for too often it would be kept at hand
                 return await is_full()
 
             await until(fills_it)
