@@ -26,7 +26,7 @@ class Arrival:
 
 
 def arrivals(
-    seed: int, rate_per_s: float, duration_s: float = math.inf, *, part: int = 0, parts: int = 1
+    seed: int | str, rate_per_s: float, duration_s: float = math.inf, *, part: int = 0, parts: int = 1
 ) -> Iterator[Arrival]:
     """Return the arrivals of the schedule, in order of time; without ``duration_s`` they never end.
 
@@ -45,7 +45,7 @@ def arrivals(
     return _share(seed, rate_per_s, duration_s, part, parts)
 
 
-def _share(seed: int, rate_per_s: float, duration_s: float, part: int, parts: int) -> Iterator[Arrival]:
+def _share(seed: int | str, rate_per_s: float, duration_s: float, part: int, parts: int) -> Iterator[Arrival]:
     number = 0
     second = 0
     while second < duration_s:

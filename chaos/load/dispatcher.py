@@ -65,11 +65,24 @@ class Dispatcher:
     """Starts a session for each arrival.
 
     ``begin(arrival, due_s, lag_s)`` makes the session that was due at ``due_s`` and is started ``lag_s`` late.
+
+    A load of several kinds of arrivals has a dispatcher for each, so that none of them waits for another. Only one has
+    ``offered``: its arrivals are the offered load, by which rates of different phases are compared. Sessions of the
+    others put ``lag_s`` into samples of their own.
     """
 
-    def __init__(self, begin: Callable[[Arrival, float, float], Session], record: Record) -> None:
+    def __init__(
+        self,
+        begin: Callable[[Arrival, float, float], Session],
+        record: Record,
+        *,
+        offered: bool = True,
+        sessions_max: int = SESSIONS_MAX,
+    ) -> None:
         self._begin = begin
         self._record = record
+        self._offered = offered
+        self._sessions_max = sessions_max
         self._sessions: dict[Session, Any] = {}  # each with its greenlet
         self._stopping = Event()
         self._exhausted = False
@@ -84,7 +97,7 @@ class Dispatcher:
         """Start every arrival at ``start_s`` plus its own moment; return after the last one, or after `stop`."""
         for arrival in schedule:
             due_s = start_s + arrival.at_s
-            while (early_s := due_s - clock.monotonic_s()) > 0.0 or len(self._sessions) >= SESSIONS_MAX:
+            while (early_s := due_s - clock.monotonic_s()) > 0.0 or len(self._sessions) >= self._sessions_max:
                 if self._stopping.wait(max(early_s, 0.001)):
                     return
             if self._stopping.is_set():
@@ -114,7 +127,8 @@ class Dispatcher:
     def _play(self, arrival: Arrival, due_s: float) -> None:
         now_s = clock.monotonic_s()
         lag_s = now_s - due_s
-        self._record(LAG_KIND, due_s, now_s, SampleOutcome.OK, {"lag_s": lag_s})
+        if self._offered:
+            self._record(LAG_KIND, due_s, now_s, SampleOutcome.OK, {"lag_s": lag_s})
         session = self._begin(arrival, due_s, lag_s)
         self._sessions[session] = gevent.getcurrent()
         try:

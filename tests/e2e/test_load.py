@@ -28,7 +28,8 @@ from chaos.processes.client import Launcher
 from chaos.samples import LAG_KIND, Sample, SampleOutcome
 from chaos.topology.model import CalledInstance, InstanceConfig
 from targets.playback.asyncio_player import AsyncioPlayer
-from targets.playback.client import ClientConfig, PlaybackClient, PlayOrder
+from targets.playback.client import PlaybackClient
+from targets.playback.client_order import ClientConfig, PlayOrder
 from targets.playback.client_protocol import ClientEvent, Ended, Failed, Started
 
 pytestmark = pytest.mark.e2e

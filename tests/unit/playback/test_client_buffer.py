@@ -19,7 +19,7 @@ def test_video_drains_in_real_time_and_then_stalls():
     buffer.add(100.0, seconds=1.0, kbps=235)
     account = buffer.read(102.5)
     assert (account.played_s, account.stalled_s) == pytest.approx((1.0, 1.5))
-    assert buffer.stalled_in_a_row_s == pytest.approx(1.5)
+    assert buffer.still_s == pytest.approx(1.5)
     assert account.kbit == pytest.approx(235.0)
 
 
@@ -27,7 +27,7 @@ def test_a_chunk_ends_a_stall_and_stalls_are_counted():
     buffer = PlaybackBuffer(total_s=10.0)
     buffer.add(100.0, seconds=1.0, kbps=235)
     buffer.add(102.0, seconds=1.0, kbps=235)
-    assert buffer.stalled_in_a_row_s == 0.0
+    assert buffer.still_s == 0.0
     buffer.advance(104.0)
     assert buffer.stalls == 2
 
