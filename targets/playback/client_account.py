@@ -49,11 +49,12 @@ class Account:
         password: str = "",
     ) -> None:
         self._elb = elb
-        self._client_ip = client_ip
         self._config = config
         self._rng = rng
         self._email = email
         self._password = password
+        self.client_ip = client_ip
+        """Where its device is."""
         self.token = token
         """Changes with each log-in."""
 
@@ -104,7 +105,7 @@ class Account:
     def _call(
         self, request: HttpRequest, now_s: float, by_s: float, problem_with: Callable[[Reply], str] | None
     ) -> Call:
-        headers = {**request.headers, "X-Forwarded-For": self._client_ip}
+        headers = {**request.headers, "X-Forwarded-For": self.client_ip}
         return (
             yield from call(
                 replace(request, headers=headers),
