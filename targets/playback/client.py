@@ -165,9 +165,10 @@ class PlaybackClient:
         if not self._presses or not buffer.playing or buffer.resume_s is not None:
             return None
         after_s = self._presses[0].after * ticket.chunks * ticket.chunk_s
-        return self._presses.popleft() if buffer.watched_s >= after_s - _CRUMB_S else None
+        return self._presses[0] if buffer.watched_s >= after_s - _CRUMB_S else None
 
     def _do(self, press: Press, ticket: Ticket, buffer: PlaybackBuffer) -> None:
+        self._presses.popleft()
         match press:
             case Pause(length_s=length_s):
                 buffer.pause(self._now_s, self._now_s + length_s)
@@ -196,11 +197,14 @@ class PlaybackClient:
         self._now_s = answer.now_s
 
     def _fetch(self, choice: OcaChoice, number: int) -> Generator[Request, Answer, bool]:
-        """Bring chunk ``number`` into the buffer, from whichever OCA gives it; False when the session is over."""
+        """Bring chunk ``number`` into the buffer, from whichever OCA gives it.
+
+        False when the session is over, or when the viewer presses something before it is there.
+        """
         assert self._ticket is not None
         assert self._buffer is not None
         ticket, buffer, problem = self._ticket, self._buffer, ""
-        while not self._is_over(problem):
+        while not self._is_over(problem) and self._due(ticket, buffer) is None:
             kbps = next_kbps(self._kbps, buffer.level_s, ticket.ladder_kbps, self._config.scale)
             asked_s = self._now_s
             reply = yield from self._http(
