@@ -5,7 +5,8 @@
 It prints one line of JSON, ``{"elb": port, "ocas": [ports]}``, and serves until its end. Every play is allowed, except
 that of titles whose number ends in 9, which are refused. Anybody may sign up, log in with the password of their
 sign-up, look around and search. ``GET /seen`` shows how often each path was asked for, how many keys of plays and
-sign-ups came twice, and the e-mail addresses that signed up.
+sign-ups came twice, and the e-mail addresses that signed up. ``POST /hang`` names paths that answer nothing from then
+on.
 """
 
 import asyncio
@@ -29,6 +30,7 @@ class Elb:
         self.seen: Counter[str] = Counter()
         self.keys: set[str] = set()
         self.passwords: dict[str, str] = {}
+        self.hanging: set[str] = set()
 
     def app(self) -> web.Application:
         app = web.Application(middlewares=[self.note])
@@ -39,6 +41,7 @@ class Elb:
         app.router.add_get("/search", self.search)
         app.router.add_post("/activity", self.activity)
         app.router.add_get("/seen", self.show)
+        app.router.add_post("/hang", self.hang)
         return app
 
     @web.middleware
@@ -50,10 +53,16 @@ class Elb:
         if key is not None:
             self.seen["keys that came twice"] += key in self.keys
             self.keys.add(key)
+        if request.path in self.hanging:
+            await asyncio.Event().wait()
         return await handler(request)
 
     async def show(self, _: web.Request) -> web.Response:
         return web.json_response({"seen": self.seen, "emails": list(self.passwords)})
+
+    async def hang(self, request: web.Request) -> web.Response:
+        self.hanging = set((await request.text()).split())
+        return web.Response()
 
     async def play(self, request: web.Request) -> web.Response:
         assert request.headers["Authorization"].startswith("Bearer ")
