@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from chaos.load.arrivals import arrivals
 from chaos.load.dispatcher import Dispatcher
@@ -47,9 +48,9 @@ class Crowd:
         self._world.begin(start_s)
         plays = arrivals(self._world.seed, plays_per_s, duration_s, part=part, parts=parts)
         visits = schedules(self._shares, self._world.seed, plays_per_s, duration_s, part=part, parts=parts)
-        spawn(lambda: self._plays.run(plays, start_s))
+        spawn(partial(self._plays.run, plays, start_s))
         for kind, dispatcher in self._visits.items():
-            spawn(lambda dispatcher=dispatcher, schedule=visits[kind]: dispatcher.run(schedule, start_s))
+            spawn(partial(dispatcher.run, visits[kind], start_s))
 
     def stop(self) -> None:
         """Let nobody come any more."""

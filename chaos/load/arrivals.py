@@ -32,7 +32,8 @@ def arrivals(
 
     A rate with a fraction is carried over: 2.5 a second are 2, 3, 2, 3, … . The schedule is split between processes by
     ``part`` (from 0) of ``parts``: each gets every ``parts``-th arrival, and all together the same schedule as one
-    process alone. The schedule of a second depends on the seed and the second, not on the duration.
+    process alone. The schedule of a second depends on the seed and the second, not on the duration. Schedules
+    that are to be independent of each other have seeds of their own, such as ``"7/browse"``.
 
     Raises ValueError for a rate or a duration that is not positive, or a part that is not there.
     """

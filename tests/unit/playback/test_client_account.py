@@ -15,8 +15,9 @@ from targets.playback import billing, passwords, signup_api
 from targets.playback import client_visits as visits
 from targets.playback.asyncio_player import AsyncioPlayer
 from targets.playback.client_account import Account, Visited
-from targets.playback.client_order import ClientConfig
-from targets.playback.client_protocol import HttpRequest, Reply, RequestKind, Started, Wait, Woken
+from targets.playback.client_order import ClientConfig, PlayOrder
+from targets.playback.client_play import ask_for_play
+from targets.playback.client_protocol import Failed, HttpRequest, Reply, RequestKind, Started, Ticket, Wait, Woken
 from targets.playback.passwords import HashSettings
 from targets.playback.seed_data import SeedData
 from tests.unit.playback.little_store import LittleStore, Trouble
@@ -213,6 +214,29 @@ def test_both_tries_of_a_play_bring_the_same_key_and_the_device():
     assert [one.headers["Idempotency-Key"] for one in asked] == ["play-7", "play-7"]
     assert [json.loads(one.body) for one in asked] == [{"title": "title-0042", "device": "phone"}] * 2
     assert run.one(Started)
+
+
+ORDER = PlayOrder(
+    elb="127.0.0.1:6000", title="title-0042", token="old", client_ip="10.0.0.1", scheduled_s=START_S, key="play-7"
+)
+
+
+def playing(one: Account):
+    return ask_for_play(one, ORDER, ClientConfig(), START_S)
+
+
+def test_a_play_of_somebody_whose_token_has_expired_is_asked_for_again_after_a_log_in():
+    asked, seen = make(playing, [EXPIRED, ENTERED, (UP, ticket())])
+    assert isinstance(asked.result, Ticket)
+    assert seen.paths() == ["/play", "/login", "/play"]
+    assert [one.headers.get("Idempotency-Key") for one in seen] == ["play-7", None, "play-7"]
+
+
+def test_a_play_whose_token_cannot_be_replaced_has_failed_and_says_why():
+    asked, seen = make(playing, [EXPIRED, UNAVAILABLE])
+    assert isinstance(asked.result, Failed)
+    assert "401" in asked.result.reason
+    assert asked.now_s == seen.now_s
 
 
 # ---- against the real services
