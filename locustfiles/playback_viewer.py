@@ -94,6 +94,7 @@ class Viewer:
                 assert_never(event)
 
     def _record_session(self, ended: client.Ended) -> None:
+        """Record the whole session at its end: that is when it was completed or given up, and not when it was due."""
         outcome = SampleOutcome.OK if ended.completed else SampleOutcome.FAILED
         values = {
             "sessions": 1.0,
@@ -108,7 +109,7 @@ class Viewer:
             "stalls": float(ended.stalls),
             "switches": float(ended.switches),
         }
-        self._world.record("session", self._due_s, ended.now_s, outcome, values)
+        self._world.record("session", ended.now_s, ended.now_s, outcome, values)
 
     def _settle(
         self, now_s: float, outcome: SampleOutcome, *, play_delay_s: float | None = None, reason: str | None = None
