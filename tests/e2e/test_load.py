@@ -208,7 +208,7 @@ async def test_a_share_of_nothing_leaves_a_kind_of_visit_out(tmp_path):
 async def test_visits_to_a_dead_service_fail_and_disturb_no_play(tmp_path):
     mix = {"browse_per_play": 2.0, "search_per_play": 1.0, "signup_per_play": 0.5, "login_per_play": 0.5}
     async with backend() as target, driver(tmp_path, target.elb, duration_s=3.0, **mix) as made:
-        await asyncio.to_thread(fetch, f"http://127.0.0.1:{target.elb}/hang", b"/home /search /signup /login")
+        await asyncio.to_thread(fetch, f"http://127.0.0.1:{target.elb}/hang", b"/home /search /signup /login /activity")
         start_s, samples = await run_whole(made, 3.0, drain_s=6.0)
     assert_every_arrival_has_one_outcome(start_s, 3.0, samples)
     plays = of_kind("play", samples)
