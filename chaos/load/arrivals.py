@@ -26,13 +26,14 @@ class Arrival:
 
 
 def arrivals(
-    seed: int, rate_per_s: float, duration_s: float = math.inf, *, part: int = 0, parts: int = 1
+    seed: int | str, rate_per_s: float, duration_s: float = math.inf, *, part: int = 0, parts: int = 1
 ) -> Iterator[Arrival]:
     """Return the arrivals of the schedule, in order of time; without ``duration_s`` they never end.
 
     A rate with a fraction is carried over: 2.5 a second are 2, 3, 2, 3, … . The schedule is split between processes by
     ``part`` (from 0) of ``parts``: each gets every ``parts``-th arrival, and all together the same schedule as one
-    process alone. The schedule of a second depends on the seed and the second, not on the duration.
+    process alone. The schedule of a second depends on the seed and the second, not on the duration. Schedules
+    that are to be independent of each other have seeds of their own, such as ``"7/browse"``.
 
     Raises ValueError for a rate or a duration that is not positive, or a part that is not there.
     """
@@ -45,7 +46,7 @@ def arrivals(
     return _share(seed, rate_per_s, duration_s, part, parts)
 
 
-def _share(seed: int, rate_per_s: float, duration_s: float, part: int, parts: int) -> Iterator[Arrival]:
+def _share(seed: int | str, rate_per_s: float, duration_s: float, part: int, parts: int) -> Iterator[Arrival]:
     number = 0
     second = 0
     while second < duration_s:

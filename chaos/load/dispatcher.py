@@ -65,12 +65,26 @@ class Dispatcher:
     """Starts a session for each arrival.
 
     ``begin(arrival, due_s, lag_s)`` makes the session that was due at ``due_s`` and is started ``lag_s`` late.
+
+    A load of several kinds of arrivals has a dispatcher for each, so that none of them waits for another. Only one has
+    ``offered``: its arrivals are the offered load, by which rates of different phases are compared. Sessions of the
+    others put ``lag_s`` into samples of their own.
     """
 
-    def __init__(self, begin: Callable[[Arrival, float, float], Session], record: Record) -> None:
+    def __init__(
+        self,
+        begin: Callable[[Arrival, float, float], Session],
+        record: Record,
+        *,
+        offered: bool = True,
+        sessions_max: int = SESSIONS_MAX,
+    ) -> None:
         self._begin = begin
         self._record = record
+        self._offered = offered
+        self._sessions_max = sessions_max
         self._sessions: dict[Session, Any] = {}  # each with its greenlet
+        self._under_way = 0  # these, and those whose greenlets have not had their first turn
         self._stopping = Event()
         self._exhausted = False
         self._ticker = gevent.spawn(self._keep_ticking)
@@ -84,11 +98,12 @@ class Dispatcher:
         """Start every arrival at ``start_s`` plus its own moment; return after the last one, or after `stop`."""
         for arrival in schedule:
             due_s = start_s + arrival.at_s
-            while (early_s := due_s - clock.monotonic_s()) > 0.0 or len(self._sessions) >= SESSIONS_MAX:
+            while (early_s := due_s - clock.monotonic_s()) > 0.0 or self._under_way >= self._sessions_max:
                 if self._stopping.wait(max(early_s, 0.001)):
                     return
             if self._stopping.is_set():
                 return
+            self._under_way += 1
             gevent.spawn(self._play, arrival, due_s)
 
     def stop(self) -> None:
@@ -112,9 +127,16 @@ class Dispatcher:
         gevent.killall(greenlets, block=True, timeout=_KILL_WITHIN_S)
 
     def _play(self, arrival: Arrival, due_s: float) -> None:
+        try:
+            self._begin_and_run(arrival, due_s)
+        finally:
+            self._under_way -= 1
+
+    def _begin_and_run(self, arrival: Arrival, due_s: float) -> None:
         now_s = clock.monotonic_s()
         lag_s = now_s - due_s
-        self._record(LAG_KIND, due_s, now_s, SampleOutcome.OK, {"lag_s": lag_s})
+        if self._offered:
+            self._record(LAG_KIND, due_s, now_s, SampleOutcome.OK, {"lag_s": lag_s})
         session = self._begin(arrival, due_s, lag_s)
         self._sessions[session] = gevent.getcurrent()
         try:

@@ -10,8 +10,9 @@ Time is the running loop's and the network comes from a factory of sessions, so 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import assert_never
+from collections.abc import Callable, Generator
+from types import TracebackType
+from typing import Self, TypeVar, assert_never
 
 import aiohttp
 
@@ -23,6 +24,7 @@ from targets.playback.client_protocol import (
     Probed,
     Reply,
     Request,
+    SendAside,
     Wait,
     Woken,
 )
@@ -30,7 +32,12 @@ from targets.playback.client_protocol import (
 REPORT_EVERY_S = 0.5
 """How often a session tells what has been watched, while a request or a wait goes on."""
 
+ASIDE_MAX = 8
+"""Requests beside the session that are under way at a time; one more is not sent at all."""
+
 _NO_ANSWER = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
+
+Result = TypeVar("Result")
 
 
 class AsyncioPlayer:
@@ -42,19 +49,56 @@ class AsyncioPlayer:
     async def play(self, client: PlaybackClient) -> None:
         """Play one session to its end; what happens goes to the client's ``tell``. May be cancelled at any moment."""
         loop = asyncio.get_running_loop()
-        async with self._new_session() as session:
-            reporting = loop.create_task(_keep_reporting(client))
-            steps = client.run(loop.time())
+        reporting = loop.create_task(_keep_reporting(client))
+        try:
+            await self.carry_through(client.run(loop.time()))
+        finally:
+            reporting.cancel()
+            await asyncio.gather(reporting, return_exceptions=True)
+            client.report(loop.time())
+
+    async def carry_through(self, steps: Generator[Request, Answer, Result]) -> Result:
+        """Do what a generator of requests (a visit, say) wants done, as one device; return what it returns."""
+        async with self._new_session() as session, _Aside(session) as aside:
             try:
                 request = next(steps)
                 while True:
-                    request = steps.send(await _carry_out(session, request))
-            except StopIteration:
-                pass
+                    if isinstance(request, SendAside):
+                        aside.send(request.request)
+                        answer: Answer = Woken(now_s=asyncio.get_running_loop().time())
+                    else:
+                        answer = await _carry_out(session, request)
+                    request = steps.send(answer)
+            except StopIteration as end:
+                result: Result = end.value
+                return result
             finally:
-                reporting.cancel()
-                await asyncio.gather(reporting, return_exceptions=True)
-                client.report(loop.time())
+                steps.close()
+
+
+class _Aside:
+    """What is sent beside a session: nobody waits for it but the end, and that only as long as its own time limits."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+        self._sending: set[asyncio.Task[Reply]] = set()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            for task in self._sending:
+                task.cancel()
+        await asyncio.gather(*self._sending, return_exceptions=True)
+
+    def send(self, request: HttpRequest) -> None:
+        if len(self._sending) < ASIDE_MAX:
+            task = asyncio.get_running_loop().create_task(_http(self._session, request))
+            self._sending.add(task)
+            task.add_done_callback(self._sending.discard)
 
 
 async def _keep_reporting(client: PlaybackClient) -> None:
@@ -64,7 +108,7 @@ async def _keep_reporting(client: PlaybackClient) -> None:
         client.report(loop.time())
 
 
-async def _carry_out(session: aiohttp.ClientSession, request: Request) -> Answer:
+async def _carry_out(session: aiohttp.ClientSession, request: HttpRequest | ProbeAll | Wait) -> Answer:
     loop = asyncio.get_running_loop()
     match request:
         case HttpRequest():

@@ -11,18 +11,26 @@ included (see `client_protocol`). So one client serves Locust (gevent), asyncio,
 
 While a request is under way the driver calls `PlaybackClient.report` about once a second, so that what is watched
 becomes known while it happens.
+
+OCAs are measured twice. The probe goes to all at once and counts to the last byte of its body, which is as long as two
+chunks of the lowest bitrate: the near and the unburdened answer first. What it cannot see is a line that is fast for a
+moment only, so the first chunk from an OCA is its second measurement: too slow, and the next OCA is taken at once. A
+larger probe would tell that too, but from all ten for each viewer, nine times for nothing.
 """
 
 from __future__ import annotations
 
-import json
 import random
-from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Generator
+from typing import assert_never
 
+from targets.playback.client_account import Account
 from targets.playback.client_bitrate import next_kbps
 from targets.playback.client_buffer import PlaybackBuffer
 from targets.playback.client_choice import OcaChoice
+from targets.playback.client_order import ClientConfig, PlayOrder
+from targets.playback.client_play import ask_for_play
 from targets.playback.client_protocol import (
     Answer,
     Ended,
@@ -31,10 +39,10 @@ from targets.playback.client_protocol import (
     Oca,
     ProbeAll,
     Probed,
-    Refused,
     Reply,
     Request,
     RequestKind,
+    SendAside,
     Started,
     Switched,
     Tell,
@@ -42,87 +50,51 @@ from targets.playback.client_protocol import (
     Wait,
     Watched,
 )
-from targets.playback.video import VideoScale
+from targets.playback.client_reports import PlayReports
+from targets.playback.client_viewing import Pause, Press, Seek, Stop
+
+__all__ = ["ClientConfig", "PlayOrder", "PlaybackClient", "Steps"]
 
 Steps = Generator[Request, Answer, None]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlayOrder:
-    """One press of the play button: who wants to see what, from where, and since when.
-
-    ``scheduled_s`` is the moment the play was due; the play delay counts from it.
-    """
-
-    elb: str
-    """``host:port`` of the load balancer."""
-    title: str
-    token: str
-    client_ip: str
-    scheduled_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientConfig:
-    """The client's limits, and which of its protections are on. All times in seconds."""
-
-    scale: VideoScale = field(default_factory=VideoScale)
-    retry: bool = True
-    """Ask a second time, on another connection, when the first answer is none or an error."""
-    probe: bool = True
-    """Measure the OCAs before taking one; off: take the first of the list."""
-    failover: bool = True
-    """Move to another OCA when one stalls, dies or slows; off: stick with the first one."""
-    play_timeout_s: float = 1.5
-    """For one try of the play request."""
-    retry_pause_s: float = 0.1
-    """Before the second try, and between tries on one OCA; each time up to half more, at random."""
-    probe_timeout_s: float = 0.4
-    probe_grace_s: float = 0.05
-    """Who answers a probe this much later than the first is not waited for."""
-    probe_tolerance_s: float = 0.02
-    """Who answers within this of the fastest is as fast."""
-    chunk_timeout_max_s: float = 1.0
-    chunk_timeout_min_s: float = 0.4
-    """The timeout of a chunk is a third of the buffer between these two, so that there is time for two more OCAs."""
-    slow_chunk_s: float = 0.5
-    """Two chunks in a row that take longer than this, and the OCA is left."""
-    reprobe_pause_max_s: float = 1.0
-    start_limit_s: float = 5.0
-    """A play without a first frame by then has failed; from the moment it was due."""
-    give_up_s: float = 10.0
-    """A viewer who sees the picture stand still for this long in a row goes away."""
-
-    @classmethod
-    def of(cls, settings: Mapping[str, str | int | float | bool], disabled: Sequence[str]) -> ClientConfig:
-        """Return the configuration for a topology's settings and the protections that are switched off.
-
-        Raises ValueError when the setting ``video_scale`` is not a number of 1 or more.
-        """
-        return cls(
-            scale=VideoScale(float(settings.get("video_scale", VideoScale().factor))),
-            retry="client_retry" not in disabled,
-            probe="client_probe" not in disabled,
-            failover="client_failover" not in disabled,
-        )
+_CRUMB_S = 1e-4
+"""Moments closer than this are the same."""
 
 
 class PlaybackClient:
-    """One viewer's session, from the press of the button to the last frame. Use each object for one session."""
+    """One viewer's session, from the press of the button to the last frame. Use each object for one session.
 
-    def __init__(self, order: PlayOrder, config: ClientConfig, *, rng: random.Random, tell: Tell) -> None:
+    ``account`` is whose session it is, when the device can log in again; without it ``order.token`` has to do.
+    """
+
+    def __init__(
+        self,
+        order: PlayOrder,
+        config: ClientConfig,
+        *,
+        rng: random.Random,
+        tell: Tell,
+        account: Account | None = None,
+    ) -> None:
         self._order = order
         self._config = config
         self._rng = rng
         self._tell = tell
+        self._account = account or Account(
+            order.elb, client_ip=order.client_ip, config=config, rng=rng, token=order.token
+        )
         self._now_s = order.scheduled_s
         self._buffer: PlaybackBuffer | None = None
         self._ticket: Ticket | None = None
+        self._presses: deque[Press] = deque(order.viewing.presses)
+        self._over = ""  # why, once it is
         self._kbps: int | None = None
         self._rounds = 0  # times that all OCAs have failed
         self._slow_in_a_row = 0
+        self._trials = True  # until all OCAs have been slow: then it is our own line that is
+        self._on_trial = True  # nothing has come from the current OCA yet
         self._switches = 0
-        self._played_s = self._stalled_s = self._kbit = 0.0
+        self._play_delay_s = self._played_s = self._stalled_s = self._kbit = 0.0
         self.reported_s = order.scheduled_s
         """The moment up to which what was watched has been told."""
 
@@ -133,27 +105,22 @@ class PlaybackClient:
 
     def run(self, now_s: float) -> Steps:
         """Play the session; a generator of requests. It ends in a bounded time, whatever the answers are."""
-        self._now_s = now_s
-        ticket = yield from self._ask()
-        if ticket is None:
+        asked = yield from ask_for_play(self._account, self._order, self._config, now_s)
+        self._now_s = asked.now_s
+        if not isinstance(asked.result, Ticket):
+            self._tell(asked.result)
             return
-        self._ticket = ticket
-        self._buffer = PlaybackBuffer(total_s=ticket.chunks * ticket.chunk_s)
-        choice = OcaChoice(ticket.ocas, tolerance_s=self._config.probe_tolerance_s, rng=self._rng)
-        if self._config.probe:
-            yield from self._probe(choice)
-        for number in range(ticket.chunks):
-            yield from self._wait_for_level(max(0.0, self._config.scale.buffer_cap_s - ticket.chunk_s))
-            if not (yield from self._fetch(choice, number)):
-                return
-        yield from self._wait_for_level(0.0)
-        self._end(completed=True)
+        self._ticket = ticket = asked.result
+        self._buffer = buffer = PlaybackBuffer(total_s=ticket.chunks * ticket.chunk_s)
+        reports = PlayReports(self._order, ticket)
+        yield from self._stream(ticket, buffer, reports)
+        stopped = reports.stopped(self._account.token, watched_s=buffer.watched_s, reason=self._over)
+        yield from self._send_aside(stopped)
 
     def report(self, now_s: float) -> None:
         """Tell what has been watched since the last time, up to ``now_s``. May be called at any moment."""
-        account = self._buffer.read(now_s) if self._buffer is not None else None
         self.reported_s = max(self.reported_s, now_s)
-        if account is None:
+        if self._buffer is None or self._over or (account := self._buffer.read(now_s)) is None:
             return
         self._played_s += account.played_s
         self._stalled_s += account.stalled_s
@@ -168,62 +135,76 @@ class PlaybackClient:
             )
         )
 
-    # ---- asking for a play
-
-    def _ask(self) -> Generator[Request, Answer, Ticket | None]:
-        problem = ""
-        for attempt in range(2 if self._config.retry else 1):
-            if attempt:
-                yield from self._pause(self._config.retry_pause_s)
-            timeout_s = min(self._config.play_timeout_s, self._start_limit_s - self._now_s)
-            if timeout_s <= 0.0:
-                problem = problem or "the load started it too late"
-                break
-            reply = yield from self._http(self._play_request(timeout_s))
-            if reply.status == 200:
-                try:
-                    return Ticket.from_json(reply.body)
-                except ValueError as error:
-                    problem = str(error)
-            elif reply.status == 403:
-                self._tell(Refused(now_s=self._now_s, reason=_refusal(reply.body)))
-                return None
-            else:
-                problem = f"play: {_problem(reply)}"
-                if 400 <= reply.status < 500:
-                    break  # our own mistake: asking again cannot help
-        self._tell(Failed(now_s=self._now_s, reason=problem))
-        return None
-
-    def _play_request(self, timeout_s: float) -> HttpRequest:
-        return HttpRequest(
-            kind=RequestKind.PLAY,
-            address=self._order.elb,
-            method="POST",
-            path="/play",
-            headers={
-                "Authorization": f"Bearer {self._order.token}",
-                "Content-Type": "application/json",
-                "X-Forwarded-For": self._order.client_ip,
-                "X-Chaos-Deadline-Ms": str(round(timeout_s * 1000)),
-            },
-            body=json.dumps({"title": self._order.title}).encode(),
-            timeout_s=timeout_s,
-            fresh=True,
-        )
-
-    @property
-    def _start_limit_s(self) -> float:
-        return self._order.scheduled_s + self._config.start_limit_s
-
     # ---- streaming
 
+    def _stream(self, ticket: Ticket, buffer: PlaybackBuffer, reports: PlayReports) -> Steps:
+        """Keep the buffer full, and do what the viewer presses, until the session is over."""
+        choice = OcaChoice(ticket.ocas, tolerance_s=self._config.probe_tolerance_s, rng=self._rng)
+        if self._config.probe:
+            yield from self._probe(choice)
+        room_s = max(0.0, self._config.scale.buffer_cap_s - ticket.chunk_s)
+        stalls = 0
+        while not self._over:
+            buffer.advance(self._now_s)
+            number = round(buffer.end_s / ticket.chunk_s)
+            if (press := self._due(ticket, buffer)) is not None:
+                self._do(press, ticket, buffer)
+            elif buffer.finished:
+                self._end(completed=True, reason="finished")
+            elif number >= ticket.chunks:
+                yield from self._wait(ticket, buffer, level_s=0.0)
+            elif buffer.level_s > room_s:
+                yield from self._wait(ticket, buffer, level_s=room_s)
+            elif (yield from self._fetch(choice, number)) and buffer.stalls > stalls:
+                stalls = buffer.stalls
+                if (report := reports.stalled(self._account.token)) is not None:
+                    yield from self._send_aside(report)
+
+    def _due(self, ticket: Ticket, buffer: PlaybackBuffer) -> Press | None:
+        """Return what the viewer presses now; nothing before the first frame, and nothing during a pause."""
+        if not self._presses or not buffer.playing or buffer.resume_s is not None:
+            return None
+        after_s = self._presses[0].after * ticket.chunks * ticket.chunk_s
+        return self._presses[0] if buffer.watched_s >= after_s - _CRUMB_S else None
+
+    def _do(self, press: Press, ticket: Ticket, buffer: PlaybackBuffer) -> None:
+        self._presses.popleft()
+        match press:
+            case Pause(length_s=length_s):
+                buffer.pause(self._now_s, self._now_s + length_s)
+            case Seek(to=to):
+                buffer.seek(self._now_s, round(to * ticket.chunks) * ticket.chunk_s)
+            case Stop():
+                self._end(completed=True, reason="stopped")
+            case _:
+                assert_never(press)
+
+    def _wait(self, ticket: Ticket, buffer: PlaybackBuffer, *, level_s: float) -> Steps:
+        """Wait until the buffer has drained to ``level_s``; not beyond the next press, or the end of a pause."""
+        until_s = buffer.resume_s
+        if until_s is None:
+            left_s = buffer.level_s - level_s
+            if self._presses:
+                after_s = self._presses[0].after * ticket.chunks * ticket.chunk_s
+                left_s = min(left_s, after_s - buffer.watched_s)
+            # A step that floats can tell from none at all, so that rounding cannot make us wait for ever.
+            until_s = self._now_s + max(_CRUMB_S, left_s)
+        answer = yield Wait(until_s=until_s)
+        self._now_s = answer.now_s
+
+    def _send_aside(self, request: HttpRequest) -> Steps:
+        answer = yield SendAside(request=request)
+        self._now_s = answer.now_s
+
     def _fetch(self, choice: OcaChoice, number: int) -> Generator[Request, Answer, bool]:
-        """Bring chunk ``number`` into the buffer, from whichever OCA gives it; False when the session is over."""
+        """Bring chunk ``number`` into the buffer, from whichever OCA gives it.
+
+        False when the session is over, or when the viewer presses something before it is there.
+        """
         assert self._ticket is not None
         assert self._buffer is not None
         ticket, buffer, problem = self._ticket, self._buffer, ""
-        while not self._is_over(problem):
+        while not self._is_over(problem) and self._due(ticket, buffer) is None:
             kbps = next_kbps(self._kbps, buffer.level_s, ticket.ladder_kbps, self._config.scale)
             asked_s = self._now_s
             reply = yield from self._http(
@@ -251,15 +232,18 @@ class PlaybackClient:
             if self._now_s < self._start_limit_s:
                 return False
             limit_s = self._config.start_limit_s
-            self._tell(
-                Failed(now_s=self._now_s, reason=f"no first frame within {limit_s:g} s ({problem or 'too slow'})")
-            )
+            self._over = f"no first frame within {limit_s:g} s"
+            self._tell(Failed(now_s=self._now_s, reason=f"{self._over} ({problem or 'too slow'})"))
             return True
         self._buffer.advance(self._now_s)
-        if self._buffer.stalled_in_a_row_s < self._config.give_up_s:
+        if self._buffer.still_s < self._config.give_up_s:
             return False
-        self._end(completed=False)
+        self._end(completed=False, reason="gave up")
         return True
+
+    @property
+    def _start_limit_s(self) -> float:
+        return self._order.scheduled_s + self._config.start_limit_s
 
     def _chunk_timeout_s(self, buffer: PlaybackBuffer) -> float:
         least_s = self._config.chunk_timeout_min_s
@@ -274,17 +258,19 @@ class PlaybackClient:
         first = not buffer.playing
         buffer.add(self._now_s, seconds=ticket.chunk_s, kbps=kbps)
         if first:
-            delay_s = self._now_s - self._order.scheduled_s
-            self._tell(Started(now_s=self._now_s, play_delay_s=delay_s, degraded=ticket.degraded))
+            self._play_delay_s = self._now_s - self._order.scheduled_s
+            self._tell(Started(now_s=self._now_s, play_delay_s=self._play_delay_s, degraded=ticket.degraded))
         self.report(self._now_s)
 
     def _note_speed(self, choice: OcaChoice, took_s: float) -> None:
-        """Leave an OCA that is slow twice in a row; without a pause, because it does give us something."""
+        """Leave an OCA whose first chunk is slow, or two in a row; without a pause, for it does give us something."""
         self._slow_in_a_row = self._slow_in_a_row + 1 if took_s > self._config.slow_chunk_s else 0
-        if self._slow_in_a_row >= 2 and self._config.failover:
+        borne, self._on_trial = 0 if self._on_trial else 1, False
+        if self._slow_in_a_row > borne and self._config.failover:
             left = choice.current
             if not choice.leave():
                 choice.start_over()
+                self._trials = False
             self._note_switch(left, choice.current, "slow")
 
     def _move_on(self, choice: OcaChoice, reason: str) -> Steps:
@@ -304,6 +290,7 @@ class PlaybackClient:
 
     def _note_switch(self, left: Oca, taken: Oca, reason: str) -> None:
         self._slow_in_a_row = 0
+        self._on_trial = self._trials
         self._switches += 1
         self._tell(Switched(now_s=self._now_s, left=left.id, taken=taken.id, reason=reason))
 
@@ -333,25 +320,19 @@ class PlaybackClient:
         answer = yield Wait(until_s=self._now_s + length_s * (1.0 + 0.5 * self._rng.random()))
         self._now_s = answer.now_s
 
-    def _wait_for_level(self, level_s: float) -> Steps:
-        """Wait until the buffer has drained down to ``level_s``."""
-        assert self._buffer is not None
-        self._buffer.advance(self._now_s)
-        while self._buffer.level_s > level_s:
-            # A step that floats can tell from none at all, so that rounding cannot make us wait for ever.
-            answer = yield Wait(until_s=self._now_s + max(1e-4, self._buffer.level_s - level_s))
-            self._now_s = answer.now_s
-            self._buffer.advance(self._now_s)
-
-    def _end(self, *, completed: bool) -> None:
+    def _end(self, *, completed: bool, reason: str) -> None:
         assert self._buffer is not None
         self.report(self._now_s)
+        self._over = reason
         self._tell(
             Ended(
                 now_s=self._now_s,
                 completed=completed,
+                play_delay_s=self._play_delay_s,
                 played_s=self._played_s,
                 stalled_s=self._stalled_s,
+                paused_s=self._buffer.paused_s,
+                seek_s=self._buffer.seek_s,
                 kbit=self._kbit,
                 stalls=self._buffer.stalls,
                 switches=self._switches,
@@ -361,10 +342,3 @@ class PlaybackClient:
 
 def _problem(reply: Reply) -> str:
     return f"answered {reply.status}" if reply.status else (reply.error or "no answer")
-
-
-def _refusal(body: bytes) -> str:
-    try:
-        return str(json.loads(body)["refused"])
-    except (ValueError, KeyError, TypeError):
-        return "unknown"

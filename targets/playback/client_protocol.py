@@ -1,7 +1,7 @@
 """What passes between the playback client and whoever drives it: requests out, replies in, events to tell.
 
-    client.run(now)  --- HttpRequest | ProbeAll | Wait --->  driver (gevent, asyncio, a test's simulation)
-                     <-- Reply       | Probed   | Woken ---
+    client.run(now)  --- HttpRequest | ProbeAll | Wait  | SendAside --->  driver (gevent, asyncio, a test's simulation)
+                     <-- Reply       | Probed   | Woken | Woken ---------
 
 The client does no input and no output and reads no clock; every reply brings the moment it came at.
 """
@@ -26,6 +26,12 @@ class RequestKind(StrEnum):
 
     PLAY = "play"
     CHUNK = "chunk"
+    ACTIVITY = "activity"
+    SIGN_UP = "sign_up"
+    LOG_IN = "log_in"
+    CANCEL = "cancel"
+    HOME = "home"
+    SEARCH = "search"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +73,17 @@ class Wait:
     until_s: float
 
 
-Request = HttpRequest | ProbeAll | Wait
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendAside:
+    """Begin to send ``request`` beside everything else, and return `Woken` at once.
+
+    It has a connection of its own, is sent once, and whatever comes of it is forgotten.
+    """
+
+    request: HttpRequest
+
+
+Request = HttpRequest | ProbeAll | Wait | SendAside
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +106,7 @@ class Probed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Woken:
-    """The end of a `Wait`."""
+    """The end of a `Wait`, or the beginning of a `SendAside`."""
 
     now_s: float
 
@@ -197,15 +213,34 @@ class Switched:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """A session that had started is over. ``completed`` is False when the viewer gave up on a stall."""
+    """A session that had started is over, and how it was.
+
+    ``completed`` is False when the viewer gave up on a picture that stood still; who has seen all of it, or has pressed
+    stop, has completed it. ``kbit`` is as in `Account`. ``paused_s`` and ``seek_s`` (spent waiting for the first
+    picture after a seek) are no part of ``stalled_s``: see `client_buffer`.
+    """
 
     now_s: float
     completed: bool
+    play_delay_s: float
     played_s: float
     stalled_s: float
+    paused_s: float
+    seek_s: float
     kbit: float
     stalls: int
     switches: int
+
+    @property
+    def rebuffer_ratio(self) -> float:
+        """Share of stalls in the time that was to be playing time, 0 to 1."""
+        whole_s = self.played_s + self.stalled_s
+        return self.stalled_s / whole_s if whole_s > 0.0 else 0.0
+
+    @property
+    def mean_kbps(self) -> float:
+        """Mean bitrate of the video that was played, in real-world kbit/s; 0 when there was none."""
+        return self.kbit / self.played_s if self.played_s > 0.0 else 0.0
 
 
 ClientEvent = Started | Refused | Failed | Watched | Switched | Ended

@@ -28,8 +28,10 @@ from chaos.processes.client import Launcher
 from chaos.samples import LAG_KIND, Sample, SampleOutcome
 from chaos.topology.model import CalledInstance, InstanceConfig
 from targets.playback.asyncio_player import AsyncioPlayer
-from targets.playback.client import ClientConfig, PlaybackClient, PlayOrder
+from targets.playback.client import PlaybackClient
+from targets.playback.client_order import ClientConfig, PlayOrder
 from targets.playback.client_protocol import ClientEvent, Ended, Failed, Started
+from targets.playback.client_viewing import Pause, Seek, Stop, Viewing
 
 pytestmark = pytest.mark.e2e
 
@@ -166,11 +168,59 @@ async def test_a_frozen_server_shows_as_late_answers_and_not_as_missing_samples(
     assert lags[len(lags) // 2] < 0.1, "the generator itself was not late"
 
 
-async def test_two_workers_make_the_same_arrivals_as_one(tmp_path):
-    async with backend() as target, driver(tmp_path, target.elb, duration_s=3.0, workers=2) as made:
+MIX = {"browse_per_play": 0.5, "search_per_play": 0.3, "signup_per_play": 0.2, "login_per_play": 0.25}
+VISITS = [(name.removesuffix("_per_play"), share) for name, share in MIX.items()]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+async def test_every_visit_of_the_mix_has_exactly_one_outcome_and_the_plays_are_the_same(tmp_path, workers):
+    async with backend() as target, driver(tmp_path, target.elb, duration_s=3.0, workers=workers, **MIX) as made:
         start_s, samples = await run_whole(made, 3.0)
+        shown = json.loads(await asyncio.to_thread(fetch, f"http://127.0.0.1:{target.elb}/seen"))
     assert_every_arrival_has_one_outcome(start_s, 3.0, samples)
-    assert len(list((tmp_path / "load").glob("*.samples"))) == 2
+    for kind, share in VISITS:
+        due = [start_s + arrival.at_s for arrival in arrivals(f"{SEED}/{kind}", RATE * share, 3.0)]
+        visits = of_kind(kind, samples)
+        assert sorted(visit.scheduled_s for visit in visits) == pytest.approx(due, abs=ROUNDING_S), kind
+        assert {visit.outcome for visit in visits} == {SampleOutcome.OK}, kind
+        assert all(0.0 <= visit.values["lag_s"] <= visit.values["latency_s"] for visit in visits)
+    seen, sign_ups = shown["seen"], len(of_kind("signup", samples))
+    assert len(of_kind("first_play", samples)) == sign_ups
+    assert seen["/signup"] == len(shown["emails"]) >= sign_ups, "who logs in when nobody is known signs up before"
+    assert seen["/login"] == len(of_kind("login", samples)) + sign_ups
+    assert seen["keys that came twice"] == 0
+    assert seen["/activity"] > 0
+    assert len(list((tmp_path / "load").glob("*.samples"))) == max(1, workers)
+
+
+async def test_a_share_of_nothing_leaves_a_kind_of_visit_out(tmp_path):
+    log_ins_alone = {**dict.fromkeys(MIX, 0), "login_per_play": 1.0}
+    async with backend() as target, driver(tmp_path, target.elb, duration_s=1.0, **log_ins_alone) as made:
+        start_s, samples = await run_whole(made, 1.0)
+        shown = json.loads(await asyncio.to_thread(fetch, f"http://127.0.0.1:{target.elb}/seen"))
+    assert_every_arrival_has_one_outcome(start_s, 1.0, samples)
+    assert {sample.kind for sample in samples} - {"watch", "session"} == {"play", LAG_KIND, "login"}
+    assert {log_in.outcome for log_in in of_kind("login", samples)} == {SampleOutcome.OK}
+    assert 1 <= len(shown["emails"]) < RATE, "the first who come make accounts, which the others use"
+    assert "/home" not in shown["seen"]
+
+
+async def test_visits_to_a_dead_service_fail_and_disturb_no_play(tmp_path):
+    mix = {"browse_per_play": 2.0, "search_per_play": 1.0, "signup_per_play": 0.5, "login_per_play": 0.5}
+    async with backend() as target, driver(tmp_path, target.elb, duration_s=3.0, **mix) as made:
+        await asyncio.to_thread(fetch, f"http://127.0.0.1:{target.elb}/hang", b"/home /search /signup /login /activity")
+        start_s, samples = await run_whole(made, 3.0, drain_s=6.0)
+    assert_every_arrival_has_one_outcome(start_s, 3.0, samples)
+    plays = of_kind("play", samples)
+    assert SampleOutcome.FAILED not in {play.outcome for play in plays}
+    delays_s = sorted(play.values["play_delay_s"] for play in plays if "play_delay_s" in play.values)
+    assert delays_s[len(delays_s) // 2] < 0.5
+    for kind in ("browse", "search", "signup", "login"):
+        visits = of_kind(kind, samples)
+        assert len(visits) == 3.0 * RATE * mix[f"{kind}_per_play"]
+        assert {visit.outcome for visit in visits} == {SampleOutcome.FAILED}
+        assert max(visit.ended_s - visit.scheduled_s for visit in visits) < 6.0
+    assert of_kind("first_play", samples) == []
 
 
 async def test_plays_that_are_still_open_at_the_end_of_the_drain_have_failed(tmp_path):
@@ -278,7 +328,8 @@ async def test_the_locustfile_works_under_a_plain_locust(tmp_path):
                 "--host",
                 f"http://127.0.0.1:{target.elb}",
             ),
-            *("--plays-per-second", "10", "--run-time", "3s", "--json", "--skip-log", "--exit-code-on-error", "0"),
+            *("--plays-per-second", "10", "--signup-per-play", "0.1", "--login-per-play", "0.1"),
+            *("--run-time", "5s", "--json", "--skip-log", "--exit-code-on-error", "0"),
             cwd=tmp_path,
             stdout=asyncio.subprocess.PIPE,
             env={name: value for name, value in os.environ.items() if name != "CHAOS_LOAD"} | {"PYTHONPATH": str(ROOT)},
@@ -288,6 +339,9 @@ async def test_the_locustfile_works_under_a_plain_locust(tmp_path):
     assert statistics["first frame"]["num_requests"] >= 15
     assert statistics["/probe"]["num_requests"] > statistics["/play"]["num_requests"]
     assert statistics["/titles/chunk"]["num_failures"] == 0
+    for name in ("/home", "/search", "/login", "/signup", "/activity", "browse", "search"):
+        assert statistics[name]["num_requests"] > 0, name
+        assert statistics[name]["num_failures"] == 0, name
 
 
 async def test_the_web_interface_starts_and_stops_the_plays(tmp_path):
@@ -333,6 +387,28 @@ async def test_the_same_client_plays_on_asyncio():
     assert ended.completed
     assert ended.played_s == pytest.approx(4.0)
     assert started.play_delay_s + ended.played_s + ended.stalled_s == pytest.approx(took_s, abs=0.25)
+
+
+async def test_a_viewer_on_asyncio_may_pause_seek_and_stop():
+    async with backend() as target:
+        events: list[ClientEvent] = []
+        order = PlayOrder(
+            elb=f"127.0.0.1:{target.elb}",
+            title="title-0001",
+            token="t",
+            client_ip="10.0.0.1",
+            scheduled_s=asyncio.get_running_loop().time(),
+            viewing=Viewing(presses=(Pause(after=0.1, length_s=0.5), Seek(after=0.2, to=0.5), Stop(after=0.3))),
+        )
+        client = PlaybackClient(order, ClientConfig(), rng=random.Random(SEED), tell=events.append)
+        async with asyncio.timeout(20.0):
+            await AsyncioPlayer(aiohttp.ClientSession).play(client)
+        shown = json.loads(await asyncio.to_thread(fetch, f"http://127.0.0.1:{target.elb}/seen"))
+    ended = events[-1]
+    assert isinstance(ended, Ended)
+    assert ended.completed
+    assert (ended.played_s, ended.paused_s) == pytest.approx((1.2, 0.5), abs=0.2)
+    assert shown["seen"]["/activity"] == 1
 
 
 async def test_a_play_on_asyncio_fails_in_time_when_nobody_answers():

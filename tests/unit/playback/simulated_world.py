@@ -7,7 +7,8 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from targets.playback.client import ClientConfig, PlaybackClient, PlayOrder
+from targets.playback.client import PlaybackClient
+from targets.playback.client_order import ClientConfig, PlayOrder
 from targets.playback.client_protocol import (
     Answer,
     ClientEvent,
@@ -17,10 +18,12 @@ from targets.playback.client_protocol import (
     Reply,
     Request,
     RequestKind,
+    SendAside,
     Wait,
     Watched,
     Woken,
 )
+from targets.playback.client_viewing import Viewing
 from targets.playback.video import CHUNK_S, LADDER_KBPS, VideoScale
 
 SCALE = VideoScale(60.0)
@@ -110,6 +113,12 @@ class Run:
     def chunks(self) -> list[HttpRequest]:
         return [r for _, r in self.requests if isinstance(r, HttpRequest) and r.kind is RequestKind.CHUNK]
 
+    def reports(self) -> list[dict]:
+        """The bodies of the reports to the service of activities."""
+        asides = [r.request for _, r in self.requests if isinstance(r, SendAside)]
+        assert all(r.path == "/activity" and r.fresh for r in asides)
+        return [json.loads(r.body) for r in asides]
+
     def kbps(self) -> list[int]:
         return [int(request.path.split("/")[3]) for request in self.chunks()]
 
@@ -125,11 +134,23 @@ def simulate(
     report_every_s: float = 0.5,
     others: Timeline | None = None,
     steps_max: int = 5000,
+    viewing: Viewing | None = None,
+    device: str = "tv",
+    key: str = "",
 ) -> Run:
     """Play one session; OCAs that are not named behave as ``others`` (up). ``plays`` are the answers of the backend."""
     clock = Clock(START_S + late_s, report_every_s)
     events: list[ClientEvent] = []
-    order = PlayOrder(elb="127.0.0.1:6000", title="title-0042", token="t", client_ip="10.0.0.1", scheduled_s=START_S)
+    order = PlayOrder(
+        elb="127.0.0.1:6000",
+        title="title-0042",
+        token="t",
+        client_ip="10.0.0.1",
+        scheduled_s=START_S,
+        device=device,
+        key=key,
+        viewing=viewing or Viewing(),
+    )
     client = PlaybackClient(order, config or ClientConfig(scale=SCALE), rng=random.Random(seed), tell=events.append)
     timelines = {oca_address(n): (ocas or {}).get(n, others or Timeline()) for n in range(10)}
     answers = list(plays or [(UP, ticket(chunks))])
@@ -179,6 +200,8 @@ def carry_out(
     match request:
         case Wait(until_s=until_s):
             clock.advance(max(0.0, until_s - clock.now_s))
+            return Woken(now_s=clock.now_s)
+        case SendAside():
             return Woken(now_s=clock.now_s)
         case ProbeAll():
             return probe(request, clock, timelines)

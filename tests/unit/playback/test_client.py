@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from targets.playback.client import ClientConfig
+from targets.playback.client_order import ClientConfig
 from targets.playback.client_protocol import (
     Ended,
     Failed,

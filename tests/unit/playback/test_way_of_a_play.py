@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import random
 
+import aiohttp
 import pytest
 from aiohttp import web
 
+from targets.playback.asyncio_player import AsyncioPlayer
+from targets.playback.client import PlaybackClient
+from targets.playback.client_order import ClientConfig, PlayOrder
+from targets.playback.client_protocol import Ended
+from targets.playback.client_viewing import Pause, Stop, Viewing
 from targets.playback.seed_data import SeedData
 from targets.playback.video import LADDER_KBPS
 from tests.unit.playback.little_target import SETTINGS, LittleTarget, dead_address, passport_of, until
@@ -18,9 +25,9 @@ OCAS = [{"id": "oca-1", "url": "http://127.0.0.1:9001", "isp": "alpha"}]
 class Way(LittleTarget):
     """The services of the way, one of each unless a test says otherwise, in front of a Playback Apps of the test's."""
 
-    async def build(self, *apps, gateways=None):
+    async def build(self, *apps, gateways=None, **settings):
         """Start them; ``apps`` are addresses of Playback Apps."""
-        self.play_api = await self.start("play_api", calls={"playback_apps": apps})
+        self.play_api = await self.start("play_api", calls={"playback_apps": apps}, settings=settings)
         self.gateway = await self.start("gateway", calls={"play_api": [self.play_api]})
         self.elb = await self.start("elb", calls={"gateway": gateways(self.gateway) if gateways else [self.gateway]})
 
@@ -81,6 +88,35 @@ async def test_a_play_is_answered_as_the_client_expects_it():
             "degraded": ["steering.rank"],
             "ocas": OCAS,
         }
+
+
+async def test_a_player_plays_through_all_of_it_pauses_and_reports_when_it_stops():
+    async with Way() as target:
+        oca = await target.start("oca", labels={"isp": "ixp"}, calls={"cache_control": [dead_address()]})
+        apps = Apps(target.data)
+        apps.answer["ocas"] = [{"id": "oca-1", "url": f"http://{oca}", "isp": "ixp"}]
+        await target.build(await target.serve(apps.app()), session_chunks=2)
+        events = []
+        order = PlayOrder(
+            elb=target.elb,
+            title="title-0001",
+            token=SeedData.token(target.data.subscribers[0], KEY),
+            client_ip="10.0.1.1",
+            scheduled_s=asyncio.get_running_loop().time(),
+            device="tablet",
+            key="play-1",
+            viewing=Viewing(presses=(Pause(after=0.1, length_s=0.2), Stop(after=0.3))),
+        )
+        client = PlaybackClient(order, ClientConfig(), rng=random.Random(1), tell=events.append)
+
+        await AsyncioPlayer(aiohttp.ClientSession).play(client)
+
+        ended = events[-1]
+        assert isinstance(ended, Ended)
+        assert ended.completed
+        assert (ended.played_s, ended.paused_s) == pytest.approx((0.6, 0.2), abs=0.15)
+        _, shown = await target.get(target.play_api, "/activity")
+        assert shown["emitted"] == 2, "that it began, and the player's report that it stopped"
 
 
 async def test_no_two_sessions_have_the_same_name():
