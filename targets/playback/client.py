@@ -20,6 +20,7 @@ import random
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from targets.playback import chunk_format
 from targets.playback.client_bitrate import next_kbps
 from targets.playback.client_buffer import PlaybackBuffer
 from targets.playback.client_choice import OcaChoice
@@ -73,6 +74,8 @@ class ClientConfig:
     """Measure the OCAs before taking one; off: take the first of the list."""
     failover: bool = True
     """Move to another OCA when one stalls, dies or slows; off: stick with the first one."""
+    checksum: bool = True
+    """Take a chunk that is not what it should be as none, and go elsewhere; off: show it, a second of broken picture."""
     play_timeout_s: float = 1.5
     """For one try of the play request."""
     retry_pause_s: float = 0.1
@@ -104,6 +107,7 @@ class ClientConfig:
             retry="client_retry" not in disabled,
             probe="client_probe" not in disabled,
             failover="client_failover" not in disabled,
+            checksum="client_checksum" not in disabled,
         )
 
 
@@ -235,12 +239,13 @@ class PlaybackClient:
                     timeout_s=self._chunk_timeout_s(buffer),
                 )
             )
-            if reply.status == 200:
+            wrong = chunk_format.check(reply.body, ticket.title, kbps, number) if reply.status == 200 else None
+            if reply.status == 200 and (wrong is None or not self._config.checksum):
                 self._kbps = kbps
-                self._take_chunk(ticket, buffer, kbps)
+                self._take_chunk(ticket, buffer, kbps, intact=wrong is None)
                 self._note_speed(choice, self._now_s - asked_s)
                 return True
-            problem = _problem(reply)
+            problem = _problem(reply) if wrong is None else f"sent {wrong}"
             yield from self._move_on(choice, problem)
         return False
 
@@ -270,9 +275,9 @@ class PlaybackClient:
             timeout_s = min(timeout_s, max(0.001, self._start_limit_s - self._now_s))
         return timeout_s
 
-    def _take_chunk(self, ticket: Ticket, buffer: PlaybackBuffer, kbps: int) -> None:
+    def _take_chunk(self, ticket: Ticket, buffer: PlaybackBuffer, kbps: int, *, intact: bool) -> None:
         first = not buffer.playing
-        buffer.add(self._now_s, seconds=ticket.chunk_s, kbps=kbps)
+        buffer.add(self._now_s, seconds=ticket.chunk_s, kbps=kbps, intact=intact)
         if first:
             delay_s = self._now_s - self._order.scheduled_s
             self._tell(Started(now_s=self._now_s, play_delay_s=delay_s, degraded=ticket.degraded))

@@ -4,6 +4,8 @@
     |----------------|======================|...........|=========|
     asked            first chunk            empty       next chunk   finished
 
+A chunk that is broken takes its time on the screen and shows nothing: its seconds count as stalled.
+
 No clock is read here: each call brings the moment it happens at, in seconds on any clock that does not go back.
 """
 
@@ -28,6 +30,15 @@ class Account:
     """Real-world kilobits of the video that was played: divided by ``played_s`` it is the mean bitrate."""
 
 
+@dataclass(slots=True, kw_only=True)
+class _Stretch:
+    """What is left of one chunk."""
+
+    kbps: float
+    left_s: float
+    intact: bool
+
+
 class PlaybackBuffer:
     """A buffer that plays as soon as it holds something, and stalls while it holds nothing.
 
@@ -36,7 +47,7 @@ class PlaybackBuffer:
 
     def __init__(self, *, total_s: float) -> None:
         self._total_s = total_s
-        self._video: deque[list[float]] = deque()  # [kbit/s, seconds left] of each chunk, oldest first
+        self._video: deque[_Stretch] = deque()  # oldest first
         self._added_s = 0.0
         self._started = False
         self._now_s = 0.0
@@ -59,13 +70,16 @@ class PlaybackBuffer:
         """Whether all of the session has been played."""
         return self._added_s >= self._total_s - _EMPTY_S and self.level_s <= _EMPTY_S
 
-    def add(self, now_s: float, *, seconds: float, kbps: float) -> None:
-        """Put a chunk of ``seconds`` at ``kbps`` kbit/s into the buffer; the first one starts the playing."""
+    def add(self, now_s: float, *, seconds: float, kbps: float, intact: bool = True) -> None:
+        """Put a chunk of ``seconds`` at ``kbps`` kbit/s into the buffer; the first one starts the playing.
+
+        One that is not ``intact`` is a broken picture: it is shown like any other, and its seconds count as stalled.
+        """
         if not self._started:
             self._started = True
             self._now_s = self._read_s = now_s
         self.advance(now_s)
-        self._video.append([kbps, seconds])
+        self._video.append(_Stretch(kbps=kbps, left_s=seconds, intact=intact))
         self._added_s += seconds
         self.level_s += seconds
         self.stalled_in_a_row_s = 0.0
@@ -102,15 +116,19 @@ class PlaybackBuffer:
         return account
 
     def _play(self, seconds: float) -> None:
-        self._played_s += seconds
         self.level_s -= seconds
         while seconds > 0.0 and self._video:
-            chunk = self._video[0]
-            taken_s = min(chunk[1], seconds)
-            self._kbit += chunk[0] * taken_s
-            chunk[1] -= taken_s
+            stretch = self._video[0]
+            taken_s = min(stretch.left_s, seconds)
+            if stretch.intact:
+                self._played_s += taken_s
+                self._kbit += stretch.kbps * taken_s
+            else:
+                self._stalled_s += taken_s
+            stretch.left_s -= taken_s
             seconds -= taken_s
-            if chunk[1] <= _EMPTY_S:
+            if stretch.left_s <= _EMPTY_S:
                 self._video.popleft()
+        self._played_s += max(0.0, seconds)  # a crumb that sums of floats left over
         if self.level_s <= _EMPTY_S:
             self.level_s = 0.0
