@@ -7,8 +7,8 @@ Numbers are unsigned, big-endian, 4 bytes each. The checksum covers all of the h
 a chunk of another title, bitrate or position is as wrong as one with a flipped bit.
 
 CRC-32 and not BLAKE2b, because a player checks every chunk, nobody forges one here, and the largest chunk of the
-default scale (12 KiB) takes 2 us instead of 12 us to check. It finds every burst of errors up to 32 bits, and misses one
-of 2**32 others. What a file is accepted by once and for all, the manifest's digest, is BLAKE2b (see `manifest`).
+default scale (12 KiB) takes 2 us instead of 12 us to check. It finds every burst of errors up to 32 bits, and misses
+one of 2**32 others. What a file is accepted by once and for all, the manifest's digest, is BLAKE2b (see `manifest`).
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ class ClientConfig:
     failover: bool = True
     """Move to another OCA when one stalls, dies or slows; off: stick with the first one."""
     checksum: bool = True
-    """Take a chunk that is not what it should be as none, and go elsewhere; off: show it, a second of broken picture."""
+    """Go elsewhere when a chunk is not what it should be; off: show it, a second of broken picture."""
     play_timeout_s: float = 1.5
     """For one try of the play request."""
     retry_pause_s: float = 0.1

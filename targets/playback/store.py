@@ -52,10 +52,10 @@ class Store:
         self._db.executemany(
             "INSERT INTO subscribers VALUES (?, ?, ?)", ((one.id, one.plan, one.country) for one in data.subscribers)
         )
-        self._db.executemany("INSERT INTO titles VALUES (?, ?)", ((one.id, one.minimum_plan) for one in data.titles))
+        self._db.executemany("INSERT INTO titles VALUES (?, ?)", ((one.id, one.minimum_plan) for one in data.catalogue))
         self._db.executemany(
             "INSERT INTO licences VALUES (?, ?)",
-            ((title.id, country) for title in data.titles for country in sorted(title.countries)),
+            ((title.id, country) for title in data.catalogue for country in sorted(title.countries)),
         )
         self._db.execute("PRAGMA user_version = 1")
         self._db.execute("COMMIT")
