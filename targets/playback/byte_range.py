@@ -11,6 +11,7 @@ A header that is not understood, and one that asks for several parts, is ignored
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 
@@ -39,7 +40,15 @@ def byte_range(header: str | None, size_bytes: int) -> range | None:
     return range(begin, end)
 
 
-def content_range(asked: range | None, size_bytes: int) -> str:
+def asked_range(headers: Mapping[str, str], size_bytes: int) -> range | None:
+    """Return the positions that a request's headers ask for; None: all. Raises NotSatisfiable.
+
+    With If-Range a part is wanted only of the same version; what has no ETag here cannot promise that.
+    """
+    return None if "If-Range" in headers else byte_range(headers.get("Range"), size_bytes)
+
+
+def content_range(part: range | None, size_bytes: int) -> str:
     """Return the header that says which part an answer is; None: that there was nothing of what was asked for."""
-    part = "*" if asked is None else f"{asked.start}-{asked.stop - 1}"
-    return f"bytes {part}/{size_bytes}"
+    positions = "*" if part is None else f"{part.start}-{part.stop - 1}"
+    return f"bytes {positions}/{size_bytes}"

@@ -3,8 +3,8 @@
     {"title": "title-0501", "chunks": 12, "encodings": [{"kbps": 235, "chunk_bytes": 490, "digests": [...]}, ...],
      "digest": "..."}
 
-An encoding is one object, all chunks of a bitrate one after the other, each ``chunk_bytes`` long. A digest is BLAKE2b of
-16 bytes, in hexadecimal. That of the whole covers everything else in the manifest, so it also names its version.
+An encoding is one object, all chunks of a bitrate one after the other, each ``chunk_bytes`` long. A digest is BLAKE2b
+of 16 bytes, in hexadecimal. That of the whole covers everything else in the manifest, so it also names its version.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from targets.playback.seed_data import title_index
 
@@ -22,13 +22,15 @@ CHUNKS_MAX = 240
 ENCODINGS_MAX = 16
 CHUNK_BYTES_MAX = 1 << 20
 MANIFEST_BYTES_MAX = 512 * 1024
+OBJECT_BYTES_MAX = 64 << 20
+"""The largest encoding of a title."""
 
-_DIGEST_BYTES = 16
+DIGEST_BYTES = 16
 
 
 def digest_of(data: bytes) -> str:
     """Return the digest of some bytes."""
-    return hashlib.blake2b(data, digest_size=_DIGEST_BYTES).hexdigest()
+    return hashlib.blake2b(data, digest_size=DIGEST_BYTES).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,9 +56,9 @@ class Encoding:
         """Read what ``to_json`` wrote. Raises ValueError for anything else."""
         match data:
             case {"kbps": int(kbps), "chunk_bytes": int(chunk_bytes), "digests": list(digests)}:
-                if not (0 < kbps and 0 < chunk_bytes <= CHUNK_BYTES_MAX):
+                if not (kbps > 0 and 0 < chunk_bytes <= CHUNK_BYTES_MAX):
                     raise ValueError(f"an encoding of {kbps} kbit/s with chunks of {chunk_bytes} bytes")
-                if not all(isinstance(one, str) and len(one) == 2 * _DIGEST_BYTES for one in digests):
+                if not all(isinstance(one, str) and len(one) == 2 * DIGEST_BYTES for one in digests):
                     raise ValueError(f"a digest of the encoding of {kbps} kbit/s is none")
                 return cls(kbps=kbps, chunk_bytes=chunk_bytes, digests=tuple(digests))
             case _:
@@ -71,10 +73,12 @@ class Manifest:
     chunks: int
     encodings: tuple[Encoding, ...]
 
-    @property
-    def digest(self) -> str:
-        """The digest of the whole."""
-        return digest_of(json.dumps(self._content(), separators=(",", ":"), sort_keys=True).encode())
+    digest: str = field(init=False)
+    """The digest of the whole."""
+
+    def __post_init__(self) -> None:
+        content = json.dumps(self._content(), separators=(",", ":"), sort_keys=True)
+        object.__setattr__(self, "digest", digest_of(content.encode()))
 
     @property
     def size_bytes(self) -> int:
@@ -130,3 +134,8 @@ class Manifest:
 def encoding_of(kbps: int, chunks: Sequence[bytes]) -> Encoding:
     """Return the manifest's entry for chunks, which are of one size."""
     return Encoding(kbps=kbps, chunk_bytes=len(chunks[0]), digests=tuple(map(digest_of, chunks)))
+
+
+def manifest_bytes(manifest: Manifest) -> bytes:
+    """Return the manifest's JSON."""
+    return json.dumps(manifest.to_json(), separators=(",", ":")).encode()

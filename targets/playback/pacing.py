@@ -10,7 +10,7 @@ Pacing keeps one client's download from filling the buffers on the way and slowi
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 
 CONNECTIONS_MAX = 4_096
 """How many buckets are kept before the full ones, which say no more than new ones would, are thrown away."""
@@ -42,7 +42,7 @@ class Pacing:
     """A token bucket for each connection, for as long as it is not full."""
 
     def __init__(self, *, bytes_per_s: float, burst_bytes: float, connections_max: int = CONNECTIONS_MAX) -> None:
-        self._bytes_per_s = bytes_per_s
+        self.bytes_per_s = bytes_per_s
         self._burst_bytes = burst_bytes
         self._connections_max = connections_max
         self._buckets: dict[Hashable, TokenBucket] = {}
@@ -56,7 +56,7 @@ class Pacing:
         if bucket is None:
             if len(self._buckets) >= self._connections_max:
                 self._forget(now_s)
-            bucket = TokenBucket(bytes_per_s=self._bytes_per_s, burst_bytes=self._burst_bytes, now_s=now_s)
+            bucket = TokenBucket(bytes_per_s=self.bytes_per_s, burst_bytes=self._burst_bytes, now_s=now_s)
             self._buckets[connection] = bucket
         return bucket.take(now_s, size_bytes)
 
@@ -64,3 +64,14 @@ class Pacing:
         left = {connection: one for connection, one in self._buckets.items() if not one.is_full(now_s)}
         # Only as many connections as are busy at once are left; should these be too many, the oldest begin anew.
         self._buckets = dict(list(left.items())[-self._connections_max // 2 :])
+
+
+def pieces(size_bytes: int, delay_s: float, bytes_per_s: float, *, piece_bytes: int) -> Iterator[tuple[slice, float]]:
+    """Yield the pieces of a body, each with the seconds from now at which it may go out.
+
+    ``delay_s`` is what ``take`` said of the whole: the last piece goes out then, and each other one as much earlier as
+    what comes after it takes.
+    """
+    for begin in range(0, size_bytes, piece_bytes):
+        end = min(begin + piece_bytes, size_bytes)
+        yield slice(begin, end), max(0.0, delay_s - (size_bytes - end) / bytes_per_s)

@@ -1,4 +1,4 @@
-"""The studio's masters, and what an encoder makes of them: every byte of video there is, as a function of the seed. Pure.
+"""The studio's masters and their encodings: every byte of video there is, as a function of the seed. Pure.
 
     seed --SHAKE-128--> pad --(title, chunk)--> a stretch of it: the master --every n-th byte--> payload at one bitrate
 

@@ -20,7 +20,7 @@ from aiohttp.test_utils import TestServer
 from chaos import clock
 from chaos.topology.model import CalledInstance, InstanceConfig, Scalar
 from targets.playback.main import SERVICES
-from targets.playback.oca import routes_of
+from targets.playback.oca_health import routes_of
 from targets.playback.oca_map import OcaReport
 from targets.playback.passport import HEADER, Passport
 from targets.playback.seed_data import SeedData
