@@ -34,6 +34,7 @@ SETTINGS: Mapping[str, Scalar] = {
     "countries": 3,
     "signing_key": "a key for tests",
     "video_scale": 60,
+    "admin_token": "a token for tests",
 }
 
 
