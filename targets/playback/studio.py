@@ -10,6 +10,7 @@ take 500 titles times 300 KB.
 from __future__ import annotations
 
 import hashlib
+import zlib
 from functools import lru_cache
 
 from targets.playback.chunk_format import HEADER_BYTES, pack
@@ -26,27 +27,36 @@ class Studio:
     """The masters of the world of ``seed``, for chunks of the sizes of ``scale``."""
 
     def __init__(self, seed: int, scale: VideoScale) -> None:
-        self._scale = scale
         self._master_bytes = _MASTER_FACTOR * scale.chunk_bytes(LADDER_KBPS[-1])
         self._pad = _pad(seed, self._master_bytes + _PAD_STARTS)
+        self._kept = {kbps: self._kept_at(kbps, scale.chunk_bytes(kbps) - HEADER_BYTES) for kbps in LADDER_KBPS}
 
     def master(self, title: str, number: int) -> bytes:
         """Return chunk ``number`` of a title as the studio delivers it."""
-        name = hashlib.blake2b(f"{title}/{number}".encode(), digest_size=8).digest()
-        begin = int.from_bytes(name) % _PAD_STARTS
+        begin = _begin(title, number)
         return self._pad[begin : begin + self._master_bytes]
 
     def chunk(self, title: str, kbps: int, number: int) -> bytes:
         """Return chunk ``number`` of a title, encoded and packed, ``VideoScale.chunk_bytes(kbps)`` bytes long.
 
         The encoder keeps every n-th byte of the master, n as large as the size allows, beginning at a place that
-        depends on the bitrate.
+        depends on the bitrate. Raises KeyError for a bitrate that is not in the ladder.
         """
-        size = self._scale.chunk_bytes(kbps) - HEADER_BYTES
-        step = self._master_bytes // size
-        begin = kbps % (self._master_bytes - size * step + 1)
-        payload = self.master(title, number)[begin : begin + size * step : step]
+        kept = self._kept[kbps]
+        begin = _begin(title, number)
+        # The same bytes as ``self.master(title, number)[kept.start : kept.stop : kept.step]``, without a copy of all.
+        payload = self._pad[begin + kept.start : begin + kept.stop : kept.step]
         return pack(payload, title=title, kbps=kbps, number=number)
+
+    def _kept_at(self, kbps: int, size_bytes: int) -> range:
+        """Return the positions of a master that an encoding keeps."""
+        step = self._master_bytes // size_bytes
+        begin = kbps % (self._master_bytes - size_bytes * step + 1)
+        return range(begin, begin + size_bytes * step, step)
+
+
+def _begin(title: str, number: int) -> int:
+    return zlib.crc32(f"{title}/{number}".encode()) % _PAD_STARTS
 
 
 @lru_cache(maxsize=4)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from targets.playback.chunk_format import check
+from targets.playback.chunk_format import HEADER_BYTES, check
 from targets.playback.manifest import Manifest, digest_of, encoding_of, manifest_bytes
 from targets.playback.studio import Studio
 from targets.playback.video import LADDER_KBPS, VideoScale
@@ -34,14 +34,17 @@ def test_the_same_master_gives_the_same_encodings_and_any_other_gives_others():
     ]
 
     assert again.chunk(TITLE, 750, 3) == STUDIO.chunk(TITLE, 750, 3)
-    payloads = {chunk[36:] for chunk in (STUDIO.chunk(TITLE, 750, 3), *others)}
+    payloads = {chunk[HEADER_BYTES:] for chunk in (STUDIO.chunk(TITLE, 750, 3), *others)}
     assert len(payloads) == 5
 
 
 def test_an_encoding_is_made_of_its_master():
-    master, payload = STUDIO.master(TITLE, 3), STUDIO.chunk(TITLE, 5800, 3)[36:]
-
-    assert payload in {master[begin::2][: len(payload)] for begin in range(len(master) - 2 * len(payload) + 1)}
+    master = STUDIO.master(TITLE, 3)
+    for kbps in LADDER_KBPS:
+        payload = STUDIO.chunk(TITLE, kbps, 3)[HEADER_BYTES:]
+        step = len(master) // len(payload)
+        begins = range(len(master) - step * len(payload) + 1)
+        assert any(master[begin::step][: len(payload)] == payload for begin in begins)
 
 
 def test_a_manifest_comes_back_from_its_json():
