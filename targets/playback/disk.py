@@ -134,8 +134,12 @@ class Disk:
         """Make or replace a file, in one step."""
         part = name + PART
         self.remove(part)
-        self.append(part, data)
-        self.publish(part, name, durable=durable)
+        try:
+            self.append(part, data)
+            self.publish(part, name, durable=durable)
+        except OSError:
+            self.remove(part)
+            raise
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there; and its folder, when nothing else is in it."""

@@ -34,6 +34,8 @@ LOG = logging.getLogger("playback")
 
 PIECE_BYTES = 64 * 1024
 
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+
 _LIST_SETTINGS = CommandSettings(timeout_s=1.0, max_concurrent=2, breaker=BreakerSettings(minimum_calls=5, open_s=1.0))
 _FETCH_SETTINGS = CommandSettings(timeout_s=2.0, max_concurrent=2, breaker=BreakerSettings(minimum_calls=5, open_s=1.0))
 
@@ -149,7 +151,7 @@ class Filler:
         except (WrongBytes, *FAILURES, Rejected) as error:
             if isinstance(error, WrongBytes):
                 self.counts.refused += 1
-            if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO}:
+            if isinstance(error, OSError) and error.errno in {*_NO_ROOM, errno.EIO}:
                 self._stopped = error.strerror
             self.counts.failed += 1
             pause_s = self._plan.failed(self._now_s(), title)
@@ -177,16 +179,15 @@ class Filler:
         part = name + PART
         try:
             await self._download(f"/objects/{manifest.title}/{encoding.kbps}", part, encoding.size_bytes)
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                self._disk.remove(part)
-            raise
-        try:
             await self._library.check(part, encoding)
+            self._disk.publish(part, name)
         except WrongBytes:
             self._disk.remove(part)
             raise
-        self._disk.publish(part, name)
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                self._disk.remove(part)
+            raise
 
     async def _is_right(self, name: str, encoding: Encoding) -> bool:
         try:
@@ -209,7 +210,6 @@ class Filler:
             await asyncio.sleep(self._bucket.take(self._now_s(), len(piece)))
             reply = await self._fetch(path, {"Range": f"bytes={piece.start}-{piece.stop - 1}"})
             if reply.headers.get("Content-Range") != content_range(piece, size_bytes) or len(reply.body) != len(piece):
-                self._disk.remove(part)
                 raise WrongBytes(f"the origin's {path} has another size than its manifest says")
             self._disk.append(part, reply.body)
             self.counts.bytes += len(piece)
