@@ -25,6 +25,7 @@ from collections import deque
 from collections.abc import Generator
 from typing import assert_never
 
+from targets.playback import chunk_format
 from targets.playback.client_account import Account
 from targets.playback.client_bitrate import next_kbps
 from targets.playback.client_buffer import PlaybackBuffer
@@ -216,12 +217,13 @@ class PlaybackClient:
                     timeout_s=self._chunk_timeout_s(buffer),
                 )
             )
-            if reply.status == 200:
+            wrong = chunk_format.check(reply.body, ticket.title, kbps, number) if reply.status == 200 else None
+            if reply.status == 200 and (wrong is None or not self._config.checksum):
                 self._kbps = kbps
-                self._take_chunk(ticket, buffer, kbps)
+                self._take_chunk(ticket, buffer, kbps, intact=wrong is None)
                 self._note_speed(choice, self._now_s - asked_s)
                 return True
-            problem = _problem(reply)
+            problem = _problem(reply) if wrong is None else f"sent {wrong}"
             yield from self._move_on(choice, problem)
         return False
 
@@ -254,9 +256,9 @@ class PlaybackClient:
             timeout_s = min(timeout_s, max(0.001, self._start_limit_s - self._now_s))
         return timeout_s
 
-    def _take_chunk(self, ticket: Ticket, buffer: PlaybackBuffer, kbps: int) -> None:
+    def _take_chunk(self, ticket: Ticket, buffer: PlaybackBuffer, kbps: int, *, intact: bool) -> None:
         first = not buffer.playing
-        buffer.add(self._now_s, seconds=ticket.chunk_s, kbps=kbps)
+        buffer.add(self._now_s, seconds=ticket.chunk_s, kbps=kbps, intact=intact)
         if first:
             self._play_delay_s = self._now_s - self._order.scheduled_s
             self._tell(Started(now_s=self._now_s, play_delay_s=self._play_delay_s, degraded=ticket.degraded))

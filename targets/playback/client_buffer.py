@@ -10,6 +10,8 @@ connection-induced rebuffering ratio leaves out what a viewer's seek brings abou
 buffering, seeking and rebuffering apart (``PlaybackStats``), a rebuffer being the depletion of the buffer and no act
 of the user's.
 
+A chunk that is broken takes its time on the screen and shows nothing: its seconds count as stalled.
+
 No clock is read here: each call brings the moment it happens at, in seconds on any clock that does not go back.
 """
 
@@ -37,6 +39,15 @@ class Account:
     """Real-world kilobits of the video that was played: divided by ``played_s`` it is the mean bitrate."""
 
 
+@dataclass(slots=True, kw_only=True)
+class _Stretch:
+    """What is left of one chunk."""
+
+    kbps: float
+    left_s: float
+    intact: bool
+
+
 class PlaybackBuffer:
     """A buffer that plays as soon as it holds something, and stalls while it holds nothing.
 
@@ -45,7 +56,7 @@ class PlaybackBuffer:
 
     def __init__(self, *, total_s: float) -> None:
         self._total_s = total_s
-        self._video: deque[list[float]] = deque()  # [kbit/s, seconds left] of each chunk, oldest first
+        self._video: deque[_Stretch] = deque()  # oldest first
         self._started = False
         self._now_s = 0.0
         self._read_s = 0.0
@@ -87,13 +98,16 @@ class PlaybackBuffer:
         """The moment at which the pause that is going on ends; None while there is none."""
         return self._resume_s if self._resume_s > self._now_s else None
 
-    def add(self, now_s: float, *, seconds: float, kbps: float) -> None:
-        """Put a chunk of ``seconds`` at ``kbps`` kbit/s into the buffer; the first one starts the playing."""
+    def add(self, now_s: float, *, seconds: float, kbps: float, intact: bool = True) -> None:
+        """Put a chunk of ``seconds`` at ``kbps`` kbit/s into the buffer; the first one starts the playing.
+
+        One that is not ``intact`` is a broken picture: it is shown like any other, and its seconds count as stalled.
+        """
         if not self._started:
             self._started = True
             self._now_s = self._read_s = now_s
         self.advance(now_s)
-        self._video.append([kbps, seconds])
+        self._video.append(_Stretch(kbps=kbps, left_s=seconds, intact=intact))
         self.level_s += seconds
         self.still_s = 0.0
         self._sought = False
@@ -127,12 +141,14 @@ class PlaybackBuffer:
             self._now_s = held_until_s
         elapsed_s = now_s - self._now_s
         self._now_s = now_s
-        played_s = min(elapsed_s, self.level_s)
-        self._kbit += self._take(played_s)
-        self._played_s += played_s
-        self.watched_s += played_s
-        self.position_s += played_s
-        waited_s = elapsed_s - played_s
+        shown_s = min(elapsed_s, self.level_s)
+        kbit, broken_s = self._take(shown_s)
+        self._kbit += kbit
+        self._played_s += shown_s - broken_s
+        self._stalled_s += broken_s
+        self.watched_s += shown_s - broken_s
+        self.position_s += shown_s
+        waited_s = elapsed_s - shown_s
         if waited_s > 0.0 and not self.finished:
             self._stand_still(waited_s)
 
@@ -161,18 +177,21 @@ class PlaybackBuffer:
             self._stalled_s += seconds
         self.still_s += seconds
 
-    def _take(self, seconds: float) -> float:
-        """Take the oldest video out; return how many kilobits it had."""
-        kbit = 0.0
+    def _take(self, seconds: float) -> tuple[float, float]:
+        """Take the oldest video out; return how many kilobits of good picture it had, and seconds of a broken one."""
+        kbit = broken_s = 0.0
         self.level_s -= seconds
         while seconds > 0.0 and self._video:
-            chunk = self._video[0]
-            taken_s = min(chunk[1], seconds)
-            kbit += chunk[0] * taken_s
-            chunk[1] -= taken_s
+            stretch = self._video[0]
+            taken_s = min(stretch.left_s, seconds)
+            if stretch.intact:
+                kbit += stretch.kbps * taken_s
+            else:
+                broken_s += taken_s
+            stretch.left_s -= taken_s
             seconds -= taken_s
-            if chunk[1] <= _EMPTY_S:
+            if stretch.left_s <= _EMPTY_S:
                 self._video.popleft()
         if self.level_s <= _EMPTY_S:
             self.level_s = 0.0
-        return kbit
+        return kbit, broken_s

@@ -40,6 +40,8 @@ class ClientConfig:
     """Measure the OCAs before taking one; off: take the first of the list."""
     failover: bool = True
     """Move to another OCA when one stalls, dies or slows; off: stick with the first one."""
+    checksum: bool = True
+    """Go elsewhere when a chunk is not what it should be; off: show it, a second of broken picture."""
     play_timeout_s: float = 1.5
     """For one try of the play request, and of any other that is not for video."""
     retry_pause_s: float = 0.1
@@ -71,4 +73,5 @@ class ClientConfig:
             retry="client_retry" not in disabled,
             probe="client_probe" not in disabled,
             failover="client_failover" not in disabled,
+            checksum="client_checksum" not in disabled,
         )

@@ -15,22 +15,17 @@ trimmed, for what was acknowledged to an emitter must not be lost.
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
 from targets.playback import event_scripts
 from targets.playback.activity import ActivityEvent
 from targets.playback.coviewing import Viewing
 from targets.playback.effects import AGE_MAX_S
-from targets.playback.transport import CallFailed
+from targets.playback.events_server import connect, failures
 
 STREAM = "activity"
 DEAD_LETTERS = "activity.dead"
@@ -48,12 +43,6 @@ _SCORES_MAX = 400
 """Members of a sorted set; the lower half of one that has more is forgotten."""
 
 _DEAD_BYTES_MAX = 2_048
-_CONNECTIONS_MAX = 16
-_SOCKET_TIMEOUT_S = 2.0
-
-
-class NoGroup(CallFailed):
-    """The consumer group is not there (yet, or any more: the server lost its data)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,18 +98,7 @@ class EventStream:
     """The server at ``address``. Every method raises CallFailed, whatever the client library calls its trouble."""
 
     def __init__(self, address: str) -> None:
-        host, _, port = address.rpartition(":")
-        # Repeating and giving up are the business of the Command around each call.
-        # The client's answers have other types from version to version, and it declares them all: hence Any.
-        self._redis: Any = Redis(
-            host=host,
-            port=int(port),
-            protocol=2,
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=_SOCKET_TIMEOUT_S,
-            socket_connect_timeout=_SOCKET_TIMEOUT_S,
-            max_connections=_CONNECTIONS_MAX,
-        )
+        self._redis = connect(address)
         self._add = self._redis.register_script(event_scripts.ADD)
         self._apply = self._redis.register_script(event_scripts.APPLY)
         self._settle = self._redis.register_script(event_scripts.SETTLE)
@@ -128,12 +106,12 @@ class EventStream:
 
     async def add(self, events: Sequence[bytes], *, stream_max: int = STREAM_MAX) -> None:
         """Append events, all or none. When this returns they are on disk."""
-        with _failures():
+        with failures():
             await self._add(keys=[STREAM], args=[stream_max, *events])
 
     async def open_group(self) -> None:
         """Make the consumer group, which begins with the stream's first message, unless it is there."""
-        with _failures():
+        with failures():
             try:
                 await self._redis.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
             except ResponseError as error:
@@ -142,7 +120,7 @@ class EventStream:
 
     async def read(self, consumer: str, *, count: int, block_s: float) -> list[Message]:
         """Return messages that no consumer has got yet; wait ``block_s`` for the first (0: do not). Raises NoGroup."""
-        with _failures():
+        with failures():
             answer = await self._redis.xreadgroup(
                 GROUP, consumer, {STREAM: ">"}, count=count, block=int(block_s * 1000) or None
             )
@@ -150,7 +128,7 @@ class EventStream:
 
     async def claim(self, consumer: str, *, count: int, idle_s: float) -> list[Message]:
         """Take over messages that some consumer, this one included, got ``idle_s`` ago and did not acknowledge."""
-        with _failures():
+        with failures():
             answer = await self._redis.xautoclaim(
                 STREAM, GROUP, consumer, min_idle_time=int(idle_s * 1000), count=count
             )
@@ -158,14 +136,14 @@ class EventStream:
 
     async def deliveries(self, message: Message) -> int:
         """Return how often a message was delivered; 0 when it was acknowledged."""
-        with _failures():
+        with failures():
             found = await self._redis.xpending_range(STREAM, GROUP, message.id, message.id, 1)
         return int(found[0]["times_delivered"]) if found else 0
 
     async def look(self, events: Sequence[ActivityEvent]) -> Look:
         """Return what must be known before these are counted."""
         subscribers = sorted({event.subscriber for event in events})
-        with _failures():
+        with failures():
             async with self._redis.pipeline(transaction=False) as pipeline:
                 for event in events:
                     pipeline.getbit(*_bit(event))
@@ -204,7 +182,7 @@ class EventStream:
             for letter in step.dead_letters
             for part in (letter.message.id, letter.message.data[:_DEAD_BYTES_MAX], letter.reason)
         ]
-        with _failures():
+        with failures():
             version = await self._apply(
                 keys=[STREAM, DEAD_LETTERS, DUE, TOTALS], args=[GROUP, json.dumps(batch), *dead]
             )
@@ -212,26 +190,26 @@ class EventStream:
 
     async def due(self, cursor: int, *, count: int) -> tuple[int, dict[str, str]]:
         """Return about ``count`` rows that are to be made anew, with their marks, and the cursor to go on from."""
-        with _failures():
+        with failures():
             following, found = await self._redis.hscan(DUE, cursor, count=count)
         return int(following), {row.decode(): mark.decode() for row, mark in found.items()}
 
     async def marks(self, rows: Sequence[str]) -> dict[str, str]:
         """Return the marks of those rows that are due."""
-        with _failures():
+        with failures():
             marks = await self._redis.hmget(DUE, list(rows))
         return {row: mark.decode() for row, mark in zip(rows, marks, strict=True) if mark is not None}
 
     async def settle(self, rows: Mapping[str, str]) -> None:
         """Note that these rows were made anew, unless they have another mark by now."""
-        with _failures():
+        with failures():
             await self._settle(keys=[DUE], args=[part for pair in rows.items() for part in pair])
 
     async def viewings(self, subscribers: Sequence[str]) -> dict[str, Viewing]:
         """Return the viewings of those subscribers who have one."""
         if not subscribers:
             return {}
-        with _failures():
+        with failures():
             texts = await self._redis.mget([viewing_key(subscriber) for subscriber in subscribers])
         return {
             subscriber: viewing_of(text)
@@ -241,7 +219,7 @@ class EventStream:
 
     async def scores(self, keys: Sequence[str], *, members_max: int) -> dict[str, dict[str, int]]:
         """Return the highest members of sorted sets, with their scores."""
-        with _failures():
+        with failures():
             async with self._redis.pipeline(transaction=False) as pipeline:
                 for key in keys:
                     pipeline.zrevrange(key, 0, members_max - 1, withscores=True)
@@ -253,7 +231,7 @@ class EventStream:
 
     async def counts(self, *keys: str) -> list[dict[str, int]]:
         """Return hashes of counts."""
-        with _failures():
+        with failures():
             async with self._redis.pipeline(transaction=True) as pipeline:
                 for key in keys:
                     pipeline.hgetall(key)
@@ -262,7 +240,7 @@ class EventStream:
 
     async def backlog(self) -> Backlog:
         """Return what waits. Raises NoGroup."""
-        with _failures():
+        with failures():
             async with self._redis.pipeline(transaction=True) as pipeline:
                 pipeline.xlen(STREAM)
                 pipeline.xpending(STREAM, GROUP)
@@ -271,7 +249,7 @@ class EventStream:
 
     async def dead_letters(self, *, count: int) -> list[DeadLetter]:
         """Return the newest dead letters, the newest first."""
-        with _failures():
+        with failures():
             entries = await self._redis.xrevrange(DEAD_LETTERS, count=count)
         return [
             DeadLetter(
@@ -283,7 +261,7 @@ class EventStream:
 
     async def began_s(self, now_s: float) -> float:
         """Return the moment from which all consumers count the date: ``now_s`` of whoever asked first."""
-        with _failures():
+        with failures():
             async with self._redis.pipeline(transaction=True) as pipeline:
                 pipeline.set("began_s", repr(now_s), nx=True)
                 pipeline.get("began_s")
@@ -292,7 +270,7 @@ class EventStream:
 
     async def lease(self, name: str, holder: str, *, for_s: float) -> bool:
         """Return whether ``holder`` has the lease ``name``, which it then has for ``for_s`` from now."""
-        with _failures():
+        with failures():
             return bool(await self._lease(keys=[f"lease/{name}"], args=[holder, int(for_s * 1000)]))
 
     async def close(self) -> None:
@@ -330,12 +308,3 @@ def _messages(entries: Sequence[tuple[bytes | None, dict[bytes, bytes] | None]])
         for name, fields in entries
         if name is not None and fields is not None
     ]
-
-
-@contextlib.contextmanager
-def _failures() -> Iterator[None]:
-    try:
-        yield
-    except RedisError as error:
-        failed = NoGroup if "NOGROUP" in str(error) else CallFailed
-        raise failed(f"events: {error}") from error

@@ -19,12 +19,14 @@ from targets.playback import (
     elb,
     gateway,
     oca,
+    origin,
     pipeline,
     play_api,
     playback_apps,
     signup_api,
     steering,
     store,
+    transcoder,
     valkey,
 )
 from targets.playback.service import Build, serve
@@ -46,6 +48,8 @@ SERVICES: Mapping[str, Build] = {
     "signup_api": signup_api.build,
     "discovery_api": discovery_api.build,
     "pipeline": pipeline.build,
+    "transcoder": transcoder.build,
+    "origin": origin.build,
     "oca": oca.build,
 }
 

@@ -30,7 +30,8 @@ from targets.playback.business import WRITE_EVERY_S, Lake
 from targets.playback.counting import EffectsOf, sort, step_of
 from targets.playback.dates import Calendar, epoch_of
 from targets.playback.effects import effects_of
-from targets.playback.event_stream import TOTALS, DeadLetter, EventStream, Message, NoGroup, Step
+from targets.playback.event_stream import TOTALS, DeadLetter, EventStream, Message, Step
+from targets.playback.events_server import NoGroup
 from targets.playback.row_maker import RowMaker
 from targets.playback.service import Context, application, json_response
 from targets.playback.transport import FAILURES

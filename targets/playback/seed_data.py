@@ -61,11 +61,14 @@ class SeedData:
     subscriber_count: int
     title_count: int
     country_count: int
+    new_title_count: int = 4
 
     @classmethod
-    def generate(cls, seed: int, *, subscribers: int = 10_000, titles: int = 500, countries: int = 20) -> SeedData:
+    def generate(
+        cls, seed: int, *, subscribers: int = 10_000, titles: int = 500, countries: int = 20, new_titles: int = 4
+    ) -> SeedData:
         """Return the world of ``seed``; the same object when asked again. Raises ValueError for an impossible size."""
-        return _generate(seed, subscribers, titles, countries)
+        return _generate(seed, subscribers, titles, countries, new_titles)
 
     @classmethod
     def of(cls, config: InstanceConfig) -> SeedData:
@@ -76,6 +79,7 @@ class SeedData:
             subscribers=int(settings.get("subscribers", 10_000)),
             titles=int(settings.get("titles", 500)),
             countries=int(settings.get("countries", 20)),
+            new_titles=int(settings.get("new_titles", 4)),
         )
 
     def _random(self, part: str) -> random.Random:
@@ -99,7 +103,7 @@ class SeedData:
 
     @cached_property
     def titles(self) -> tuple[Title, ...]:
-        """Every title, with the plan it needs and its licences."""
+        """Every title that can be played from the start, with the plan it needs and its licences."""
         rng, dates = self._random("titles"), self._random("licences")
         shares = _MINIMUM_PLAN_SHARES
         plans = rng.choices(list(shares), weights=list(shares.values()), k=self.title_count)
@@ -126,8 +130,29 @@ class SeedData:
         return licences
 
     @cached_property
+    def new_titles(self) -> tuple[Title, ...]:
+        """The titles that come out during the run, after all others in the catalogue: no OCA has them when it starts.
+
+        They are licensed everywhere and for every plan, so that whoever tries one is stopped by nothing else.
+        """
+        numbers = range(self.title_count + 1, self.title_count + self.new_title_count + 1)
+        return tuple(
+            Title(
+                id=f"title-{number:04d}",
+                minimum_plan=Plan.BASIC,
+                licences=dict.fromkeys(self.countries, (ALWAYS,)),
+            )
+            for number in numbers
+        )
+
+    @property
+    def catalogue(self) -> tuple[Title, ...]:
+        """Every title there is or will be."""
+        return self.titles + self.new_titles
+
+    @cached_property
     def _titles_by_id(self) -> Mapping[str, Title]:
-        return {title.id: title for title in self.titles}
+        return {title.id: title for title in self.catalogue}
 
     def licensed(self, title_id: str, country: str, today: dt.date) -> bool:
         """Return whether the title may be shown in ``country`` today. Raises KeyError for an unknown title."""
@@ -173,12 +198,16 @@ class SeedData:
         return tokens.issue(subscriber, keys)
 
     def holdings(self, isp: str, index: int) -> int:
-        """Return the titles that OCA number ``index`` (from 1) holds: bit *i* stands for the title at position *i*.
+        """Return the titles that OCA number ``index`` (from 1) is delivered with: bit *i* stands for that position.
 
         OCAs at the exchange hold everything. Of every nine OCAs inside providers at most two lack any one title, so
         that with three OCAs at the exchange ten always hold it, and so that it stays playable when a provider is lost.
         """
-        everything = (1 << self.title_count) - 1
+        return self.assigned(isp, index) & ((1 << self.title_count) - 1)
+
+    def assigned(self, isp: str, index: int) -> int:
+        """Return the titles that an OCA is to hold: its ``holdings``, and by the same rule those that come out."""
+        everything = (1 << self.title_count + self.new_title_count) - 1
         if isp == IXP:
             return everything
         slot = (index - 1) % _ISP_OCA_SLOTS
@@ -190,16 +219,24 @@ class SeedData:
         """For each title, the slots of OCAs inside providers that lack it."""
         rng = self._random("fill")
         slots = range(_ISP_OCA_SLOTS)
-        return tuple(frozenset(rng.sample(slots, rng.randint(0, _MISSING_COPIES_MAX))) for _ in range(self.title_count))
+        count = self.title_count + self.new_title_count
+        return tuple(frozenset(rng.sample(slots, rng.randint(0, _MISSING_COPIES_MAX))) for _ in range(count))
 
 
 @lru_cache(maxsize=4)
-def _generate(seed: int, subscribers: int, titles: int, countries: int) -> SeedData:
-    for name, value, limit in (
-        ("subscribers", subscribers, 99_999),
-        ("titles", titles, 9_999),
-        ("countries", countries, _COUNTRIES_MAX),
+def _generate(seed: int, subscribers: int, titles: int, countries: int, new_titles: int) -> SeedData:
+    for name, value, least, limit in (
+        ("subscribers", subscribers, 1, 99_999),
+        ("titles", titles, 1, 9_999),
+        ("countries", countries, 1, _COUNTRIES_MAX),
+        ("new_titles", new_titles, 0, 9_999 - titles),
     ):
-        if not 1 <= value <= limit:
-            raise ValueError(f"settings.{name} is {value}; from 1 to {limit} are possible.")
-    return SeedData(seed=seed, subscriber_count=subscribers, title_count=titles, country_count=countries)
+        if not least <= value <= limit:
+            raise ValueError(f"settings.{name} is {value}; from {least} to {limit} are possible.")
+    return SeedData(
+        seed=seed,
+        subscriber_count=subscribers,
+        title_count=titles,
+        country_count=countries,
+        new_title_count=new_titles,
+    )

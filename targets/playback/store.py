@@ -54,12 +54,12 @@ class Store:
         self._db.executemany(
             "INSERT INTO subscribers VALUES (?, ?, ?)", ((one.id, one.plan, one.country) for one in data.subscribers)
         )
-        self._db.executemany("INSERT INTO titles VALUES (?, ?)", ((one.id, one.minimum_plan) for one in data.titles))
+        self._db.executemany("INSERT INTO titles VALUES (?, ?)", ((one.id, one.minimum_plan) for one in data.catalogue))
         self._db.executemany(
             "INSERT INTO licences VALUES (?, ?, ?)",
             (
                 (title.id, country, str(window))
-                for title in data.titles
+                for title in data.catalogue
                 for country, windows in title.licences.items()
                 for window in windows
             ),

@@ -18,13 +18,16 @@ from typing import Final
 CHUNK_S: Final = 1.0
 """Seconds of playing time in one chunk."""
 
-LADDER_KBPS: Final[tuple[int, ...]] = (235, 375, 560, 750, 1050, 1750, 2350, 3000, 4300, 5800)
+LADDER_KBPS: Final[tuple[int, ...]] = (235, 750, 1750, 3000, 5800)
 """The bitrates every title is encoded at, in kbit/s as in the real world, rising."""
 
 DEFAULT_FACTOR: Final = 60.0
 REAL_BUFFER_CAP_S: Final = 240.0
 REAL_RESERVOIR_S: Final = 90.0
 REAL_CUSHION_S: Final = 126.0
+
+CHUNK_BYTES_MIN: Final = 64
+"""No chunk is smaller, so that there is room for its header and some payload at any scale."""
 
 _BITS_PER_BYTE: Final = 8
 _BITS_PER_KILOBIT: Final = 1000
@@ -44,9 +47,9 @@ class VideoScale:
             raise ValueError(f"The video scale must be a number of 1 or more; it is {self.factor!r}.")
 
     def chunk_bytes(self, kbps: int) -> int:
-        """Size in bytes of one chunk at the ladder rate `kbps`; at least 1."""
+        """Size in bytes of one chunk at the ladder rate `kbps`, header included; at least `CHUNK_BYTES_MIN`."""
         real_bytes = kbps * _BITS_PER_KILOBIT * CHUNK_S / _BITS_PER_BYTE
-        return max(1, round(real_bytes / self.factor))
+        return max(CHUNK_BYTES_MIN, round(real_bytes / self.factor))
 
     @property
     def buffer_cap_s(self) -> float:

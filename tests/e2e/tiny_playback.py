@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from targets.playback.activity_api import Report
+from targets.playback.chunk_format import HEADER_BYTES, pack
 from targets.playback.video import CHUNK_S, LADDER_KBPS, VideoScale
 
 OCAS = int(sys.argv[1]) if len(sys.argv) > 1 else 3
@@ -115,7 +116,10 @@ async def serve() -> None:
         return web.Response(body=b"x" * 1024)
 
     async def chunk(request: web.Request) -> web.Response:
-        return web.Response(body=b"x" * scale.chunk_bytes(int(request.match_info["kbps"])))
+        asked = request.match_info
+        kbps, number = int(asked["kbps"]), int(asked["chunk"])
+        payload = b"x" * (scale.chunk_bytes(kbps) - HEADER_BYTES)
+        return web.Response(body=pack(payload, title=asked["title"], kbps=kbps, number=number))
 
     ports = []
     for _ in range(OCAS):

@@ -21,7 +21,7 @@ from aiohttp.test_utils import TestServer
 from chaos import clock
 from chaos.topology.model import CalledInstance, InstanceConfig, Scalar
 from targets.playback.main import SERVICES
-from targets.playback.oca import routes_of
+from targets.playback.oca_health import routes_of
 from targets.playback.oca_map import OcaReport
 from targets.playback.passport import HEADER, Passport
 from targets.playback.seed_data import SeedData
@@ -38,6 +38,7 @@ SETTINGS: Mapping[str, Scalar] = {
     "countries": 3,
     "signing_key": "a key for tests",
     "video_scale": 60,
+    "admin_token": "a token for tests",
 }
 
 

@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from targets.playback.chunk_format import HEADER_BYTES, pack
 from targets.playback.client import PlaybackClient
 from targets.playback.client_order import ClientConfig, PlayOrder
 from targets.playback.client_protocol import (
@@ -37,12 +38,15 @@ class State:
     status: int = 200
     delay_s: float | None = 0.005
     bytes_per_s: float = 1e9
+    corrupt: bool = False
+    """One bit of each chunk is not as it should be."""
 
 
 UP = State()
 DEAD = State(status=0, delay_s=0.001)
 PAUSED = State(delay_s=None)
 FULL = State(status=503)
+CORRUPT = State(corrupt=True)
 
 
 @dataclass
@@ -210,14 +214,24 @@ def carry_out(
         state, body = plays.pop(0) if len(plays) > 1 else plays[0]
         length = len(body)
     else:
-        state, body = timelines[request.address].at(clock.now_s), b""
-        length = SCALE.chunk_bytes(int(request.path.split("/")[3]))
+        state = timelines[request.address].at(clock.now_s)
+        body = chunk(request.path, state)
+        length = len(body)
     took_s = None if state.delay_s is None else state.delay_s + length / state.bytes_per_s
     if took_s is None or took_s > request.timeout_s:
         clock.advance(request.timeout_s)
         return Reply(now_s=clock.now_s, error="timed out")
     clock.advance(took_s)
     return Reply(now_s=clock.now_s, status=state.status, body=body, error="" if state.status else "connection refused")
+
+
+def chunk(path: str, state: State) -> bytes:
+    _, _, title, kbps, number = path.split("/")
+    payload = bytes(SCALE.chunk_bytes(int(kbps)) - HEADER_BYTES)
+    body = bytearray(pack(payload, title=title, kbps=int(kbps), number=int(number)))
+    if state.corrupt:
+        body[-1] ^= 1
+    return bytes(body)
 
 
 def probe(request: ProbeAll, clock: Clock, timelines: Mapping[str, Timeline]) -> Probed:

@@ -21,6 +21,7 @@ from targets.playback.client_protocol import (
     Watched,
 )
 from tests.unit.playback.simulated_world import (
+    CORRUPT,
     DEAD,
     FULL,
     PAUSED,
@@ -289,3 +290,39 @@ def test_whatever_happens_the_books_balance_and_the_session_ends(**world):
     else:
         assert wall_s <= 7.0
         assert run.played_s == run.stalled_s == 0.0
+
+
+# ---- chunks that are not what they should be
+
+
+def test_a_corrupt_chunk_is_fetched_elsewhere_and_nobody_sees_it():
+    victim = chosen()
+    run = simulate({victim: up_until(3.0, CORRUPT)})
+
+    ended = run.one(Ended)
+    assert ended.completed
+    assert run.stalled_s == 0.0
+    (switch,) = run.all(Switched)
+    assert (switch.left, switch.reason) == (f"oca-{victim}", "sent a wrong checksum")
+
+
+def test_without_the_checksum_a_corrupt_chunk_is_a_second_of_broken_picture():
+    config = ClientConfig(scale=SCALE, checksum=False)
+    run = simulate({chosen(): up_until(3.0, CORRUPT, 6.0)}, config=config)
+
+    assert run.all(Switched) == []
+    assert run.one(Ended).completed
+    assert 2.0 <= run.stalled_s <= 4.0
+    assert run.stalled_s == pytest.approx(round(run.stalled_s))
+    assert run.played_s + run.stalled_s == pytest.approx(12.0)
+
+
+def test_when_every_oca_sends_corrupt_chunks_the_play_fails_and_says_why():
+    run = simulate(others=always(CORRUPT))
+
+    assert "sent a wrong checksum" in run.one(Failed).reason
+
+
+def test_the_checksum_can_be_switched_off_by_its_name():
+    assert ClientConfig.of({}, ()).checksum
+    assert not ClientConfig.of({}, ("client_checksum",)).checksum

@@ -28,12 +28,14 @@ def test_it_rises_to_the_highest_rate_below_the_line():
 
 
 def test_it_falls_to_the_lowest_rate_above_the_line():
-    assert next_kbps(5800, 1.5 + 1.05, LADDER_KBPS, SCALE) == 4300
+    # The line is at 2000 kbit/s.
+    level_s = 1.5 + 2.1 * (2000 - 235) / 5565
+    assert next_kbps(5800, level_s, LADDER_KBPS, SCALE) == 3000
 
 
-@pytest.mark.parametrize("current", [2350, 3000])
+@pytest.mark.parametrize("current", [1750, 3000])
 def test_it_stays_while_the_line_is_between_its_neighbours(current):
-    # The line is at 2700 kbit/s: above 2350 and below 3000, neither of which it crosses a whole step from.
+    # The line is at 2700 kbit/s: above 1750 and below 3000, neither of which it crosses a whole step from.
     level_s = 1.5 + 2.1 * (2700 - 235) / 5565
     assert next_kbps(current, level_s, LADDER_KBPS, SCALE) == current
 

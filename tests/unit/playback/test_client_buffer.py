@@ -130,3 +130,16 @@ def test_whatever_is_pressed_every_second_is_played_stalled_paused_or_spent_on_a
         assert buffer.level_s >= 0.0
     parts_s = buffer.watched_s + stalled_s + buffer.paused_s + buffer.seek_s
     assert parts_s == pytest.approx(now_s - began_s, abs=1e-6)
+
+
+def test_a_broken_chunk_takes_its_time_and_counts_as_stalled():
+    buffer = PlaybackBuffer(total_s=3.0)
+    for intact in (True, False, True):
+        buffer.add(0.0, seconds=1.0, kbps=1000, intact=intact)
+
+    account = buffer.read(2.5)
+
+    assert account is not None
+    assert (account.played_s, account.stalled_s, account.kbit) == pytest.approx((1.5, 1.0, 1500.0))
+    assert buffer.level_s == pytest.approx(0.5)
+    assert buffer.stalls == 0

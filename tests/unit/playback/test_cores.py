@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from targets.playback.admission import Admission
 from targets.playback.entitlements import LicenceCopy, TooStale, UnknownTitle
 from targets.playback.ladder import Device
 from targets.playback.licences import ALWAYS
-from targets.playback.oca import Admission, routes_of
+from targets.playback.oca_health import routes_of
 from targets.playback.passport import NoPassport, Passport, client_address
 from targets.playback.play_api import REMEMBERED_MAX, Grant, LastGood, Likeness, NothingRemembered
 from targets.playback.validation import Plan, Subscriber, Title

@@ -11,11 +11,11 @@ from targets.playback.event_stream import (
     Backlog,
     DeadLetter,
     EventStream,
-    NoGroup,
     Step,
     viewing_of,
     viewing_text,
 )
+from targets.playback.events_server import NoGroup
 from targets.playback.transport import CallFailed
 from tests.unit.playback.little_target import dead_address
 from tests.unit.playback.pipeline_fixtures import client, event

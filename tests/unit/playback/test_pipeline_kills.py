@@ -15,7 +15,7 @@ from targets.playback.service import Context
 from targets.playback.transport import CallFailed
 from targets.playback.validation import Plan, Subscriber
 from tests.unit.playback.little_target import config, dead_address, running_valkey, valkey_process
-from tests.unit.playback.pipeline_process import PipelineProcess
+from tests.unit.playback.service_process import ServiceProcess
 
 EMIT_EVERY_S = 0.02
 AT_ONCE = 8
@@ -97,7 +97,7 @@ async def test_every_acknowledged_event_is_counted_exactly_once_whoever_is_kille
                 zones=("a",),
                 data_dir=str(tmp_path / f"pipeline-{index}"),
             )
-            pipelines.append(PipelineProcess(told))
+            pipelines.append(ServiceProcess(told))
             pipelines[-1].start()
             processes.callback(pipelines[-1].kill)
         context = Context(config("play_api", calls={"events": [events.address]}))

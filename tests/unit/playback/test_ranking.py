@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from targets.playback.oca import routes_of
+from targets.playback.oca_health import routes_of
 from targets.playback.oca_map import OcaState
 from targets.playback.ranking import OCAS_PER_PLAY, MapKeeper, explain, rank
 

@@ -113,11 +113,31 @@ def test_a_run_decides_the_size_of_its_world():
     data = SeedData.of(config("store", seed=5))
 
     assert (data.seed, data.subscriber_count, data.title_count, data.country_count) == (5, 60, 30, 3)
+    assert data.new_title_count == 4
+    assert SeedData.of(config("store", settings={"new_titles": 2})).new_title_count == 2
 
 
-@pytest.mark.parametrize(("size", "value"), [("subscribers", 0), ("titles", 10_000), ("countries", 99)])
-def test_an_impossible_size_says_what_is_possible(size, value):
-    with pytest.raises(ValueError, match=rf"settings\.{size} is {value}; from 1 to"):
+def test_new_titles_are_at_the_end_of_the_catalogue_and_no_oca_is_delivered_with_them():
+    data, without = SeedData.generate(1, new_titles=4), SeedData.generate(1, new_titles=0)
+
+    assert data.titles == without.titles
+    assert [title.id for title in data.new_titles] == [f"title-0{number}" for number in range(501, 505)]
+    assert data.catalogue == data.titles + data.new_titles
+    assert not any(
+        refusal(subscriber, title, TODAY) for subscriber in data.subscribers[:50] for title in data.new_titles
+    )
+    for oca in OCAS:
+        assert data.holdings(*oca) == without.holdings(*oca) == data.assigned(*oca) & (1 << 500) - 1
+    for title in range(500, 504):
+        assert len([oca for oca in OCAS if data.assigned(*oca) >> title & 1]) >= 10
+
+
+@pytest.mark.parametrize(
+    ("size", "value", "least"),
+    [("subscribers", 0, 1), ("titles", 10_000, 1), ("countries", 99, 1), ("new_titles", 9_999, 0)],
+)
+def test_an_impossible_size_says_what_is_possible(size, value, least):
+    with pytest.raises(ValueError, match=rf"settings\.{size} is {value}; from {least} to"):
         SeedData.generate(1, **{size: value})
 
 

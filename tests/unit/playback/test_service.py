@@ -182,7 +182,7 @@ def test_the_topology_names_the_services_that_there_are():
     topology = load_topology(TARGET)
 
     assert set(topology.services) == {*main.SERVICES, *valkey.SETTINGS}
-    assert len(topology.instances()) == 35
+    assert len(topology.instances()) == 38
     assert topology.preload == main.__name__
     assert [dict(labels)["isp"] for labels in topology.services["oca"].instances] == [
         isp for isp in ("alpha", "beta", "gamma", "ixp") for _ in range(3)

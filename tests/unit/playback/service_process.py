@@ -1,4 +1,4 @@
-"""A pipeline as a process of its own, for tests that kill it: ``python -m tests.unit.playback.pipeline_process``."""
+"""A service as a process of its own, for tests that kill it: ``python -m tests.unit.playback.service_process``."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pathlib import Path
 
 from chaos.topology.model import InstanceConfig
 from chaos.topology.wire import config_from_json, config_to_json
-from targets.playback import pipeline
+from targets.playback.main import SERVICES
 from targets.playback.service import serve
 
 ROOT = Path(__file__).resolve().parents[3]
 VARIABLE = "CHAOS_INSTANCE"
 
 
-class PipelineProcess:
-    """The pipeline that ``config`` describes, to be started and killed again and again."""
+class ServiceProcess:
+    """The service that ``config`` describes, to be started and killed again and again."""
 
     def __init__(self, config: InstanceConfig) -> None:
         self._config = config
@@ -27,7 +27,7 @@ class PipelineProcess:
     def start(self) -> None:
         """Start it; it takes part as soon as it is up."""
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.unit.playback.pipeline_process"],
+            [sys.executable, "-m", "tests.unit.playback.service_process"],
             cwd=ROOT,
             env={**os.environ, VARIABLE: config_to_json(self._config)},
             stdout=subprocess.DEVNULL,
@@ -42,4 +42,5 @@ class PipelineProcess:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(config_from_json(os.environ[VARIABLE]), pipeline.build, asyncio.Event()))
+    told = config_from_json(os.environ[VARIABLE])
+    asyncio.run(serve(told, SERVICES[told.service], asyncio.Event()))
