@@ -139,6 +139,11 @@ class Experiment:
     tags: tuple[str, ...] = ()
 
     @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics that rules are about, in their order."""
+        return tuple(dict.fromkeys(rule.metric for rule in (*self.steady_state, *self.must_break)))
+
+    @property
     def needs_embedded(self) -> str | None:
         """The first kind of fault here that only the embedded proxy server has; None when Toxiproxy has them all."""
         return next((entry.fault.kind for entry in self.faults if entry.fault.needs_embedded), None)

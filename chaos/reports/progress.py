@@ -53,6 +53,13 @@ class Second(NamedTuple):
     values: Mapping[str, float | None]
 
 
+def metrics_to_show(experiment: Experiment, topology: Topology) -> Mapping[str, Metric]:
+    """Return the metrics that people are shown: those with a rule first, as the experiment lists them; no details."""
+    ruled = [name for name in experiment.metrics if name in topology.metrics]
+    others = [name for name, metric in topology.metrics.items() if name not in ruled and not metric.detail]
+    return {name: topology.metrics[name] for name in (*ruled, *others)}
+
+
 @dataclass(slots=True)
 class Progress:
     """The state of one run, changed only by ``take``."""
@@ -99,17 +106,10 @@ class Progress:
 
     @property
     def metrics(self) -> Sequence[Metric]:
-        """The metrics of the topology, those with a rule first, as the steady state lists them.
-
-        Of the others, those of a kind of sample that this load does not produce are left out.
-        """
-        rules = (*self.experiment.steady_state, *self.experiment.must_break)
-        ruled = list(dict.fromkeys(rule.metric for rule in rules))
-        names = [name for name in ruled if name in self.topology.metrics]
-        for name, metric in self.topology.metrics.items():
-            if name not in ruled and (not self.kinds or metric.of in self.kinds):
-                names.append(name)
-        return [self.topology.metrics[name] for name in names]
+        """The metrics to show; those without a rule only if this load produces their kind of sample."""
+        ruled = self.experiment.metrics
+        shown = metrics_to_show(self.experiment, self.topology).values()
+        return [metric for metric in shown if metric.name in ruled or not self.kinds or metric.of in self.kinds]
 
     def rule_for(self, metric: str) -> Rule | None:
         """Return the first rule on the metric."""

@@ -16,6 +16,7 @@ from chaos.reports.compare import comparison
 from chaos.reports.document import Result
 from chaos.reports.live import LiveView
 from chaos.reports.plain import PlainView, QuietView
+from chaos.reports.progress import metrics_to_show
 from chaos.reports.summary import print_summary
 from chaos.reports.text import print_verdict
 from chaos.topology.model import Topology
@@ -87,7 +88,7 @@ class Views:
         for number, result in enumerate(results):
             if number:
                 self._console.rule(style="dim")
-            metrics = result.job.topology.metrics
+            metrics = metrics_to_show(result.job.experiment, result.job.topology)
             print_verdict(self._console, result.verdict, metrics)
             if result.control is not None:
                 self._console.print()

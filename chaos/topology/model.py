@@ -54,6 +54,8 @@ class Metric:
     field: str | None = None
     per: tuple[str, ...] = ()
     quantile: float | None = None
+    detail: bool = False
+    """Shown to people only where a rule is about it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -179,6 +179,7 @@ def _metric(name: str, part: Section) -> Metric:
         field=field,
         per=per,
         quantile=quantile,
+        detail=part.get_or(t.DETAIL, False),
     )
 
 

@@ -112,7 +112,8 @@ FIELD = Field("field", Text(longest=60), "the value of the samples that it is co
 PER = Field("per", ListOf(item=Text(longest=60), least=1, most=10, unique=True), "the values that it is divided by")
 QUANTILE = Field("quantile", Number(least=0.0, most=1.0), "which quantile: 0.99 for the value that 99 % stay below")
 UNIT = Field("unit", Choice(Unit), "the unit that people read and write: %, s, /s or nothing ('')")
-METRIC = Table(METRIC_TITLE, MEASURE, OF, FIELD, PER, QUANTILE, UNIT)
+DETAIL = Field("detail", Switch(), "true: shown only where an experiment has a rule about it; --json has it always")
+METRIC = Table(METRIC_TITLE, MEASURE, OF, FIELD, PER, QUANTILE, UNIT, DETAIL)
 
 NAME = Field("name", Text(what="a short name", longest=60), "name of the target", required=True)
 PRELOAD = Field(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import pytest
@@ -11,7 +12,7 @@ from chaos.errors import Outcome
 from chaos.events import TargetStarting, Tick
 from chaos.reports.live import LiveView, Picture, Summary
 from chaos.reports.plain import PlainView, QuietView
-from chaos.reports.progress import Progress
+from chaos.reports.progress import Progress, metrics_to_show
 from chaos.reports.sparkline import LEVELS, Point, columns_of, sparkline
 from chaos.topology.model import Topology
 from tests.unit.reports import streaming
@@ -199,6 +200,19 @@ def test_a_scaled_target_is_named_so_when_it_starts():
         view.handle(TargetStarting(t_s=-1.4, target="playback", instances=31, edges=140, scaled=scaled))
     line = "starting playback: 31 instances, 140 proxied edges (playback_apps: 4 instances instead of 2)"
     assert line in output.getvalue()
+
+
+def test_a_detail_is_shown_only_where_a_rule_is_about_it():
+    detailed = {name: dataclasses.replace(metric, detail=True) for name, metric in METRICS.items()}
+    topology = dataclasses.replace(TOPOLOGY, metrics=detailed)
+    assert len(METRICS) > 3
+
+    shown = metrics_to_show(streaming.EXPERIMENT, topology)
+
+    assert list(shown) == ["availability", "sps", "delay_p99"]
+    assert list(metrics_to_show(streaming.EXPERIMENT, TOPOLOGY))[:3] == list(shown)
+    assert metrics_to_show(streaming.EXPERIMENT, TOPOLOGY).keys() == METRICS.keys()
+    assert [metric.name for metric in progress_at(5.0, topology=topology).metrics] == list(shown)
 
 
 def test_the_quiet_view_says_nothing(capsys):

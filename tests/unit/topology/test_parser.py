@@ -62,7 +62,7 @@ services:
     instances: [{isp: alpha}, {isp: beta, zone: 1}]
     health: {tcp: true}""",
         protections="protections: {isolation: every call has a deadline}",
-        metrics="metrics: {sps: {title: starts, measure: rate, of: play}}",
+        metrics="metrics: {sps: {title: starts, measure: rate, of: play, detail: true}}",
     )
     assert (topology.name, topology.preload, topology.folder) == ("shop", "shop.service", tmp_path)
     assert topology.settings == {"scale": 60, "region": "north"}
@@ -80,7 +80,7 @@ services:
     assert box.health.http_path is None
     assert topology.protections == {"isolation": "every call has a deadline"}
     assert topology.metrics == {
-        "sps": Metric(name="sps", title="starts", measure=Measure.RATE, of="play", unit=Unit.PER_SECOND)
+        "sps": Metric(name="sps", title="starts", measure=Measure.RATE, of="play", unit=Unit.PER_SECOND, detail=True)
     }
     assert [instance.name for instance in topology.instances()] == ["front-1", "front-2", "box-1", "box-2"]
     assert len(topology.edges()) == 4 + 8 + 4
