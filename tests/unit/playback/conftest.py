@@ -1,4 +1,4 @@
-"""Real Valkey servers, shared by the tests of a file."""
+"""Real Valkey servers, shared by the tests of a file; and OCAs in a hurry."""
 
 from __future__ import annotations
 
@@ -29,3 +29,11 @@ def valkeys(servers):
         with client(address) as valkey:
             valkey.flushall()
     return servers
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    """OCAs that report, look for titles, and try again after a failure, several times a second."""
+    monkeypatch.setattr("targets.playback.oca.REPORT_EVERY_S", 0.2)
+    monkeypatch.setattr("targets.playback.oca.FILL_EVERY_S", 0.05)
+    monkeypatch.setattr("targets.playback.fill._PAUSE_FIRST_S", 0.1)

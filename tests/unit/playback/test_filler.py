@@ -64,7 +64,7 @@ async def filling(folder: Path):
         yield fill
 
 
-async def test_an_oca_fetches_a_new_title_serves_it_and_reports_it(tmp_path):
+async def test_an_oca_fetches_a_new_title_serves_it_and_reports_it(hasty, tmp_path):
     async with filling(tmp_path) as fill:
         await fill.start_oca()
 
@@ -91,7 +91,7 @@ async def test_an_oca_fetches_a_new_title_serves_it_and_reports_it(tmp_path):
         assert list(tmp_path.rglob("*.part")) == []
 
 
-async def test_an_oca_fetches_only_what_it_is_assigned(tmp_path):
+async def test_an_oca_fetches_only_what_it_is_assigned(hasty, tmp_path):
     async with filling(tmp_path) as fill:
         data = fill.target.data
         index, lacking, wanted = next(
@@ -108,7 +108,7 @@ async def test_an_oca_fetches_only_what_it_is_assigned(tmp_path):
         assert list((await fill.shown())["fetched"]) == [wanted]
 
 
-async def test_a_corrupted_object_at_the_origin_is_refused_until_it_is_right(tmp_path):
+async def test_a_corrupted_object_at_the_origin_is_refused_until_it_is_right(hasty, tmp_path):
     async with filling(tmp_path) as fill:
         await release(fill.target, fill.origin)
         body = bytearray(b"".join(chunks_of(1750)))
@@ -129,7 +129,7 @@ async def test_a_corrupted_object_at_the_origin_is_refused_until_it_is_right(tmp
         assert kept.stat().st_mtime_ns == written_ns, "what was right is not fetched again"
 
 
-async def test_an_object_of_another_size_than_its_manifest_says_is_refused(tmp_path):
+async def test_an_object_of_another_size_than_its_manifest_says_is_refused(hasty, tmp_path):
     async with filling(tmp_path) as fill:
         await release(fill.target, fill.origin)
         await put(fill.target, fill.origin, f"/objects/{TITLE}/235", b"short")
@@ -142,7 +142,7 @@ async def test_an_object_of_another_size_than_its_manifest_says_is_refused(tmp_p
         assert not await fill.has()
 
 
-async def test_a_broken_download_is_gone_on_with_where_it_broke(tmp_path):
+async def test_a_broken_download_is_gone_on_with_where_it_broke(hasty, tmp_path):
     async with filling(tmp_path) as fill:
         manifest = await release(fill.target, fill.origin)
         whole = b"".join(chunks_of(5800))
@@ -157,7 +157,7 @@ async def test_a_broken_download_is_gone_on_with_where_it_broke(tmp_path):
         assert await fill.chunk(5800, 1) == (200, STUDIO.chunk(TITLE, 5800, 1))
 
 
-async def test_a_part_that_is_wrong_costs_the_file_and_not_the_title(tmp_path):
+async def test_a_part_that_is_wrong_costs_the_file_and_not_the_title(hasty, tmp_path):
     async with filling(tmp_path) as fill:
         manifest = await release(fill.target, fill.origin)
         part = tmp_path / "titles" / TITLE / manifest.digest / "5800.part"
@@ -169,7 +169,7 @@ async def test_a_part_that_is_wrong_costs_the_file_and_not_the_title(tmp_path):
         assert (await fill.shown())["refused"] == 1
 
 
-async def test_a_restarted_oca_has_its_titles_without_the_origin_and_only_those_that_are_right(tmp_path):
+async def test_a_restarted_oca_has_its_titles_without_the_origin_and_only_those_that_are_right(hasty, tmp_path):
     async with filling(tmp_path) as fill:
         for title in (TITLE, "title-0032"):
             await release(fill.target, fill.origin, title)
@@ -190,7 +190,7 @@ async def test_a_restarted_oca_has_its_titles_without_the_origin_and_only_those_
         assert (await fill.shown())["bytes"] == sum(map(len, chunks_of(3000)))
 
 
-async def test_a_full_disk_stops_the_fill_leaves_nothing_half_and_serving_goes_on(tmp_path):
+async def test_a_full_disk_stops_the_fill_leaves_nothing_half_and_serving_goes_on(hasty, tmp_path):
     async with filling(tmp_path) as fill:
         await fill.start_oca()
         await disk(fill.target, fill.oca, "PUT", {"full": True})
@@ -208,7 +208,7 @@ async def test_a_full_disk_stops_the_fill_leaves_nothing_half_and_serving_goes_o
         assert (await fill.shown())["stopped"] is None
 
 
-async def test_a_disk_that_fills_up_in_the_middle_of_a_download_is_cleaned_of_it(tmp_path, monkeypatch):
+async def test_a_disk_that_fills_up_in_the_middle_of_a_download_is_cleaned_of_it(hasty, tmp_path, monkeypatch):
     from targets.playback import filler
 
     monkeypatch.setattr(filler, "PIECE_BYTES", 4_096)
@@ -251,7 +251,7 @@ async def test_a_busy_oca_fetches_nothing_until_its_peak_is_over(tmp_path):
         await until(fill.has)
 
 
-async def test_an_oca_without_an_origin_that_answers_serves_all_the_same_and_its_breaker_opens(tmp_path):
+async def test_an_oca_without_an_origin_that_answers_serves_all_the_same_and_its_breaker_opens(hasty, tmp_path):
     async with filling(tmp_path) as fill:
         await fill.start_oca(origin=dead_address(), fill_every_s=0.01)
 

@@ -115,7 +115,7 @@ async def test_a_transcoder_that_is_killed_at_work_loses_no_job_and_the_bytes_ar
             assert parts == [STUDIO.chunk(TITLE, encoding["kbps"], number) for number in range(CHUNKS)]
 
 
-async def test_a_new_title_goes_from_its_master_to_a_player(tmp_path, events_server):
+async def test_a_new_title_goes_from_its_master_to_a_player(hasty, events_server):
     with client(events_server) as valkey:
         valkey.flushall()
     async with LittleTarget() as target:

@@ -87,7 +87,7 @@ async def test_with_the_default_settings_nobody_waits_for_the_chunks_of_a_player
         assert loop.time() - began_s < 0.5
 
 
-async def test_a_slow_disk_is_slow_counts_as_load_and_recovers():
+async def test_a_slow_disk_is_slow_counts_as_load_and_recovers(hasty):
     async with running_oca() as (target, oca, cache_control):
         loop = asyncio.get_running_loop()
         assert (await disk(target, oca, "PUT", {"slow_ms": 150}))[0] == 200
@@ -110,7 +110,7 @@ async def test_a_slow_disk_is_slow_counts_as_load_and_recovers():
         await until(is_well)
 
 
-async def test_an_oca_with_a_failing_disk_answers_500_and_takes_itself_out():
+async def test_an_oca_with_a_failing_disk_answers_500_and_takes_itself_out(hasty):
     async with running_oca() as (target, oca, cache_control):
         await disk(target, oca, "PUT", {"failing": True})
         status, _, body = await fetch(target, oca)
