@@ -223,6 +223,7 @@ class Suite:
             seed=job.plan.seed,
             duration_s=job.plan.duration_s + HEAL_LIMIT_S + DRAIN_LIMIT_S,
             folder=environment.run_dir / f"load-{number}",
+            surges=job.plan.surges,
         )
         # Locust takes as long to import as the target to start: both at once.
         try:

@@ -304,9 +304,7 @@ def play_for_runner(environment: Environment, order: LoadOrder, station: Station
     """Play the runner's schedule, from its start moment until it says that the load is to end."""
     world = World(environment, order.client, station.recorder.record, seed=order.seed, settings=order.settings)
     dispatcher = Dispatcher(lambda *arrival: Viewer(world, *arrival), station.recorder.record)
-    schedule = arrivals(
-        order.seed, order.rate_per_s, order.duration_s, part=part_of(environment), parts=order.processes
-    )
+    schedule = order.arrivals(part_of(environment))
     start_s = station.wait_for_start()
     run_or_die(lambda: dispatcher.run(schedule, start_s))
     finish_by_s = station.wait_for_finish()
