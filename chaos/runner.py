@@ -115,6 +115,10 @@ class Run:
             self._end(Outcome.INTERRUPTED, "interrupted: everything was healed and stopped before the end")
             raise
         except ChaosError as failure:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():  # told to stop: that a fault could not be undone changes nothing
+                self._end(Outcome.INTERRUPTED, f"interrupted, and healing failed on the way out: {failure}")
+                raise asyncio.CancelledError from failure
             details = getattr(failure, "details", ())
             return self._end(Outcome.ERROR, "\n".join([str(failure), *details]))
         return self._end(None, None)

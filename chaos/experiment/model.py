@@ -155,6 +155,11 @@ class Experiment:
     tags: tuple[str, ...] = ()
 
     @property
+    def leaves_traces(self) -> bool:
+        """Whether a fault leaves something in the target that only its end takes away."""
+        return any(entry.fault.leaves_traces for entry in self.faults)
+
+    @property
     def needs_embedded(self) -> str | None:
         """The first kind of fault here that only the embedded proxy server has; None when Toxiproxy has them all."""
         return next((entry.fault.kind for entry in self.faults if entry.fault.needs_embedded), None)

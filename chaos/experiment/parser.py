@@ -76,11 +76,7 @@ def _experiment(path: Path, section: Section, topology: Topology | None) -> Expe
         topology_file=path if topology is None else topology.file,
         phases=phases,
         load=load,
-        faults=tuple(
-            entry
-            for item in section.get_or(t.FAULTS_LIST, ())
-            if (entry := _fault(item, phases[PhaseName.FAULT], topology)) is not None
-        ),
+        faults=_faults(section, phases[PhaseName.FAULT], topology),
         steady_state=_rules(section, topology, t.STEADY_STATE),
         must_break=_rules(section, topology, t.MUST_BREAK),
         abort_when=_guards(section, topology, phases[PhaseName.FAULT]),
@@ -177,6 +173,17 @@ def _check_time(item: Section, at_s: float, for_s: float | None, phase_s: float)
 # -- faults -----------------------------------------------------------------------------------------------------------
 
 
+def _faults(section: Section, phase_s: float, topology: Topology | None) -> tuple[FaultEntry, ...]:
+    entries = []
+    for item in section.get_or(t.FAULTS_LIST, ()):
+        entry = _fault(item, phase_s, topology)
+        if entry is not None:
+            entries.append(entry)
+            if not section.get_or(t.MUST_BREAK, ()):
+                _check_proof(item, entry)
+    return tuple(entries)
+
+
 def _fault(item: Section, phase_s: float, topology: Topology | None) -> FaultEntry | None:
     kind = FAULTS[item.get_or(t.KIND, "")]
     fault = _settings(item, kind)
@@ -190,7 +197,20 @@ def _fault(item: Section, phase_s: float, topology: Topology | None) -> FaultEnt
     _check_time(item, at_s, for_s, phase_s)
     if topology is not None and item.get(t.SERVICE) is not None:
         _check_selector(item, selector, kind.layer, topology)
+    if topology is not None and fault is not None:
+        for name, used in fault.target_settings():
+            if used not in topology.settings:
+                item.report(name, one_of(used, tuple(topology.settings), noun="setting of the target"))
     return None if fault is None else FaultEntry(fault=fault, selector=selector, at_s=at_s, for_s=for_s)
+
+
+def _check_proof(item: Section, entry: FaultEntry) -> None:
+    """Report a fault that nobody could tell from one that does nothing."""
+    if not entry.fault.proves_itself:
+        item.report(
+            t.KIND,
+            "nothing here would show that it did anything; give it 'evidence', or say under must_break what it breaks",
+        )
 
 
 def _settings(item: Section, kind: type[Fault]) -> Fault | None:

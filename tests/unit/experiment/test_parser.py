@@ -14,6 +14,7 @@ from chaos.experiment import tables as t
 from chaos.experiment.model import Comparison, PhaseName, Selector, Surge
 from chaos.experiment.parser import load_experiment
 from chaos.faults.base import Stream
+from chaos.faults.hook import Hook
 from chaos.faults.host import Kill
 from chaos.faults.network import Latency
 from chaos.faults.registry import FAULTS
@@ -284,6 +285,28 @@ WRONG_FAULTS = {
         "{kind: timeout, service: box, stream: upstrem}",
         "stream: 'upstrem' is none of: upstream, downstream, did you mean 'upstream'?",
     ),
+    "a hook that nobody could tell from nothing": (
+        "{kind: hook, service: box, request: PUT /x, undo: none}",
+        (
+            "kind: nothing here would show that it did anything; give it 'evidence', "
+            "or say under must_break what it breaks"
+        ),
+    ),
+    "a hook with a setting that the target does not have": (
+        "{kind: hook, service: box, request: PUT /x, undo: none, evidence: /x n, authorization: 'B {settings[scal]}'}",
+        "authorization: no setting of the target 'scal', there are: scale, region, strict, did you mean 'scale'?",
+    ),
+    "a hook without an undo": (
+        "{kind: hook, service: box, request: PUT /x, evidence: /x n}",
+        "undo: missing; the request that ends it, like 'DELETE /admin/disk'; none: there is nothing to end",
+    ),
+    "a hook on the wire": (
+        "{kind: hook, service: box, from: shopper, request: PUT /x, undo: none, evidence: /x n}",
+        (
+            "from: not allowed here: only faults on the wire have it; a fault on the host hits the process, "
+            "whoever calls it"
+        ),
+    ),
     "a beginning after the end": (
         "{kind: kill, service: box, at: 10s}",
         "at: 10s is not before the end of the fault phase (10s)",
@@ -361,6 +384,15 @@ def test_an_experiment_with_a_surge_needs_no_fault(project: Project):
 def test_a_wrong_fault_gets_this_line(project: Project, item: str, line: str):
     faults = f"faults:\n  - {{kind: kill, service: box}}\n  - {item}"
     assert project.problems(faults=faults) == [f"x.yaml:7: faults.1.{line}"]
+
+
+def test_a_hook_without_evidence_may_show_what_it_breaks(project: Project):
+    experiment, _ = project.load(
+        faults="faults: [{kind: hook, service: box, request: PUT /x, undo: none}]",
+        must_break='must_break: ["availability <= 1%"]',
+    )
+    assert experiment.faults[0].fault == Hook(request="PUT /x", undo="none")
+    assert experiment.leaves_traces
 
 
 def test_a_fault_may_end_exactly_with_its_phase(project: Project):

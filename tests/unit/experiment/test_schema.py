@@ -30,6 +30,7 @@ BEYOND_A_SCHEMA = {
     *("labels that no instance has together", "more than there are", "a caller that does not call"),
     *("a service that nobody calls", "settings that do not go together"),
     *("a beginning after the end", "an end after the phase"),
+    *("a hook that nobody could tell from nothing", "a hook with a setting that the target does not have"),
 }
 """What only the parser can know."""
 
