@@ -13,6 +13,7 @@ from chaos.errors import EnvironmentFailure
 from chaos.faults.hook import Hook
 from chaos.topology.model import HealthCheck, Service, Topology
 from tests.e2e.little_target import assert_nothing_left
+from tests.e2e.running import chaos, read_json
 
 pytestmark = pytest.mark.e2e
 
@@ -65,6 +66,45 @@ async def serve(config):
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
     await stopping.wait()
     await runner.cleanup()
+"""
+
+TOPOLOGY = """
+name: disks
+settings: {key: secret}
+clients: {users: {calls: [disk]}}
+services:
+  disk: {python: "disk_service:main", instances: 2, health: {http: /healthz}}
+metrics:
+  availability: {title: availability, measure: share, of: request}
+"""
+
+EXPERIMENT = """
+title: disks that are full
+target: target
+phases: {warm_up: 500ms, baseline: 1s, fault: 1s, recovery: 500ms}
+load: {locustfile: locustfile.py, settings: {users: 5, spawn_rate: 50}}
+faults:
+  - kind: hook
+    service: disk
+    request: PUT /admin/disk
+    json: '{"full": true}'
+    undo: none
+    evidence: /admin/disk writes.refused
+    authorization: "Bearer {settings[key]}"
+steady_state: ["availability >= 0%"]
+must_break: ["availability <= 10%"]
+"""
+
+LOCUSTFILE = """
+from locust import FastHttpUser, constant_pacing, task
+
+
+class Writer(FastHttpUser):
+    wait_time = constant_pacing(0.05)
+
+    @task
+    def write(self):
+        self.client.post("/write")
 """
 
 FULL = Hook(
@@ -166,3 +206,29 @@ async def test_of_two_victims_one_that_cannot_be_asked_takes_the_other_back(envi
     with pytest.raises(EnvironmentFailure, match="PUT /admin/disk of disk-2 had no answer"):
         await hook.apply(environment, ["disk-1", "disk-2"], "1-hook")
     assert await write(environment, "disk-1") == 204
+
+
+def test_what_a_hook_leaves_behind_is_gone_in_the_next_run_and_a_surge_that_nobody_makes_is_told(tmp_path):
+    """Two runs in a row. The users of this locustfile wait for their answers: they know nothing of schedules."""
+    folder, document = tmp_path / "project", tmp_path / "verdict.json"
+    (folder / "target").mkdir(parents=True)
+    (folder / "target" / "disk_service.py").write_text(SOURCE)
+    (folder / "target" / "topology.yaml").write_text(TOPOLOGY)
+    (folder / "locustfile.py").write_text(LOCUSTFILE)
+    (folder / "a.yaml").write_text(EXPERIMENT)
+    surge = EXPERIMENT.replace("locustfile.py,", "locustfile.py, rate: 5/s, surges: [{rate: 20/s}],")
+    (folder / "b.yaml").write_text(surge.replace("undo: none", "undo: DELETE /admin/disk"))
+    code, output = chaos(
+        tmp_path / "tmp", "run", str(folder / "a.yaml"), str(folder / "b.yaml"), "--proxy", "embedded", "--json",
+        str(document),
+    )  # fmt: skip
+    assert code == 4, output
+    first, second = read_json(document)["results"]
+    assert first["outcome"] == "held", output
+    assert first["receipts"][0]["evidence"].startswith(
+        "2 processes said yes to PUT /admin/disk, writes.refused grew by"
+    )
+    assert first["metrics"]["recovery"]["availability"] == 0.0, "nothing ends what has no undo"
+    assert second["metrics"]["baseline"]["availability"] == 1.0, "the target was started anew"
+    assert [(one["kind"], one["touched"]) for one in second["receipts"]] == [("hook", True), ("surge", False)]
+    assert "the surge 2-surge did not come (0 of 15 more arrivals began in 1 s)" in second["reasons"][0]

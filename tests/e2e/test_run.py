@@ -178,18 +178,3 @@ def test_the_smallest_target_runs_with_an_ordinary_locustfile(tmp_path):
     verdict = read_json(document)
     assert (verdict["outcome"], verdict["control"]["outcome"]) == ("held", "violated")
     assert verdict["metrics"]["fault"]["latency_p50_s"] >= 0.2, "the deadline of 0.2 s was waited for"
-
-
-def test_a_surge_that_the_load_does_not_make_is_inconclusive(tmp_path):
-    """The target's locustfile knows nothing of schedules: its users wait for their answers."""
-    document = tmp_path / "verdict.json"
-    code, output = chaos(
-        tmp_path / "tmp", "run", "targets/hello/experiment.yaml", "--seed", "1", "--json", str(document),
-        "--set", "load.rate=5/s", "--set", "load.surges=[{for: 1s, rate: 20/s}]", "--set", "faults.0.latency_ms=1",
-        "--set", "phases.warm_up=500ms", "--set", "phases.baseline=2s", "--set", "phases.fault=2s",
-        "--set", "recover_within=500ms", "--set", "phases.recovery=4s",
-    )  # fmt: skip
-    assert code == 4, output
-    verdict = read_json(document)
-    assert [(one["kind"], one["touched"]) for one in verdict["receipts"]] == [("latency", True), ("surge", False)]
-    assert "the surge 2-surge did not come (0 of 15 more arrivals began in 1 s)" in verdict["reasons"][0]
