@@ -29,7 +29,7 @@ from chaos.events import (
     Tick,
 )
 from chaos.experiment.model import Experiment, PhaseName
-from chaos.experiment.plan import Plan, PlannedFault
+from chaos.experiment.plan import SURGE, Plan, PlannedFault, PlannedSurge
 from chaos.load.driver import LoadDriver
 from chaos.reports.document import verdict_document
 from chaos.topology.model import Topology
@@ -38,6 +38,7 @@ from chaos.verdict.judge import judge
 from chaos.verdict.model import ReceiptResult, Verdict
 from chaos.verdict.recovery import recovery_s
 from chaos.verdict.rules import Baseline
+from chaos.verdict.surge import surge_receipt
 from chaos.verdict.windows import SampleStore
 
 WATCH_INTERVAL_S = 0.25
@@ -48,6 +49,8 @@ HEAL_LIMIT_S = 10.0
 """How long the target may take, once every fault is taken back, until all of it is healthy."""
 DRAIN_LIMIT_S = 6.0
 """How long plays that were due before the end may take to have an outcome."""
+SURGE_RECEIPT_LIMIT_S = 1.0
+"""Beyond the lag that the load is allowed, so long may the samples of a surge take to be here."""
 HEAD_START_S = 0.1
 """From the decision to begin until the first arrival is due, so that nobody is late for it."""
 
@@ -112,6 +115,10 @@ class Run:
             self._end(Outcome.INTERRUPTED, "interrupted: everything was healed and stopped before the end")
             raise
         except ChaosError as failure:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():  # told to stop: that a fault could not be undone changes nothing
+                self._end(Outcome.INTERRUPTED, f"interrupted, and healing failed on the way out: {failure}")
+                raise asyncio.CancelledError from failure
             details = getattr(failure, "details", ())
             return self._end(Outcome.ERROR, "\n".join([str(failure), *details]))
         return self._end(None, None)
@@ -130,6 +137,8 @@ class Run:
             self._begin(PhaseName.FAULT)
             fault_end_s = self._plan.phases[PhaseName.FAULT][1]
             carried = [asyncio.ensure_future(self._carry(planned, faults)) for planned in self._plan.faults]
+            surges = [asyncio.ensure_future(self._surge(planned)) for planned in self._plan.surges]
+            faults.push_async_callback(_cancel_all, surges)
             try:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout_at(self._loop_moment(fault_end_s)):
@@ -137,15 +146,14 @@ class Run:
                 self._heal_now.set()
                 await asyncio.gather(*carried)
             finally:
-                for task in carried:
-                    task.cancel()
-                await asyncio.gather(*carried, return_exceptions=True)
+                await _cancel_all(carried)
             self._finish_phase(PhaseName.FAULT)
             await self._heal()
             self._begin(PhaseName.RECOVERY)
             start_s, end_s = self._plan.phases[PhaseName.RECOVERY]
             await clock.sleep_until(clock.monotonic_s() + end_s - start_s)
             self._finish_phase(PhaseName.RECOVERY)
+            await asyncio.gather(*surges)  # their receipts come a moment after their end
             await self._load.finish(drain_s=DRAIN_LIMIT_S)
             self._store.add(self._load.read())
 
@@ -187,25 +195,46 @@ class Run:
         await self._healing_before(planned.until_s)
         receipt = await applied.receipt()
         await applied.undo()
-        healed_at_s = self._now_s()
-        self._progress.receipts.append(
+        self._keep(
             ReceiptResult(
                 fault=planned.name,
                 kind=fault.kind,
                 victims=planned.victims,
                 applied_at_s=applied_at_s,
-                healed_at_s=healed_at_s,
+                healed_at_s=self._now_s(),
                 connections=receipt.connections,
                 bytes=receipt.bytes,
                 touched=receipt.touched,
                 evidence=receipt.evidence,
             )
         )
+
+    async def _surge(self, planned: PlannedSurge) -> None:
+        """Tell of a surge while it lasts, end it when healing begins, and count what the generator sent."""
+        if await self._healing_before(planned.at_s):
+            self._load.calm()
+            self._emit(Note(t_s=self._now_s(), text=f"{planned.name} was due after healing began: it did not come"))
+            return
+        said = planned.description
+        self._emit(FaultApplied(t_s=self._now_s(), fault=planned.name, kind=SURGE, description=said, victims=()))
+        if await self._healing_before(planned.until_s):
+            self._load.calm()
+        until_s = self._now_s()
+        limit_s = clock.monotonic_s() + SURGE_RECEIPT_LIMIT_S + self._experiment.load.max_start_lag_s
+        ordered = planned.ordered(until_s)
+        sent = 0
+        while sent < ordered and clock.monotonic_s() < limit_s:
+            await clock.sleep_until(clock.monotonic_s() + WATCH_INTERVAL_S)
+            sent = self._store.surged(planned.at_s, until_s)
+        self._keep(surge_receipt(planned, sent=sent, until_s=until_s))
+
+    def _keep(self, receipt: ReceiptResult) -> None:
+        self._progress.receipts.append(receipt)
         self._emit(
             FaultHealed(
-                t_s=healed_at_s,
-                fault=planned.name,
-                kind=fault.kind,
+                t_s=self._now_s(),
+                fault=receipt.fault,
+                kind=receipt.kind,
                 connections=receipt.connections,
                 bytes=receipt.bytes,
                 touched=receipt.touched,
@@ -337,7 +366,7 @@ class Run:
         for name, (start_s, end_s) in progress.phases.items():
             if end_s == start_s:  # cut off on the way
                 progress.phases[name] = (start_s, self._now_s())
-        order = [planned.name for planned in self._plan.faults]
+        order = [planned.name for planned in self._plan.events]
         receipts = sorted(progress.receipts, key=lambda receipt: order.index(receipt.fault))
         recovered = None
         if progress.healed_at_s is not None and forced is None:
@@ -376,6 +405,12 @@ class Run:
     def _loop_moment(self, moment_s: float) -> float:
         """Translate a moment of the run into the event loop's clock."""
         return asyncio.get_running_loop().time() + (self._origin_s + moment_s - clock.monotonic_s())
+
+
+async def _cancel_all(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _shown(path: Path) -> str:

@@ -25,6 +25,9 @@ class SampleOutcome(StrEnum):
 LAG_KIND = "generator.lag"
 """Samples of this kind carry ``lag_s``: how late the load generator itself started an arrival."""
 
+SURGE_FIELD = "surge"
+"""A value that such a sample has when a surge brought its arrival."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:

@@ -123,6 +123,7 @@ class Suite:
         self._backend = options.backend
         self._backend_name = "none"
         self._started_as: tuple[Topology, tuple[str, ...], tuple[tuple[str, Scalar], ...]] | None = None
+        self._worn = False  # whether a fault has left something in the target that only its end takes away
         self._stack = contextlib.AsyncExitStack()
         self.verdicts: list[tuple[Job, Verdict]] = []
 
@@ -164,6 +165,7 @@ class Suite:
                 )
                 verdict = await run.execute()
             finally:
+                self._worn = job.experiment.leaves_traces
                 await load.stop()
         except EnvironmentFailure as failure:
             verdict = self._broken_off(job, Outcome.ERROR, (str(failure), *failure.details))
@@ -209,7 +211,7 @@ class Suite:
     async def _ready(self, environment: Environment, number: int, job: Job) -> LoadDriver:
         """Have the target up as the job wants it, and Locust waiting for the signal to begin."""
         wanted = (job.topology, job.disabled, tuple(sorted(job.experiment.settings.items())))
-        fresh = self._started_as != wanted or bool(await environment.unhealed())
+        fresh = self._worn or self._started_as != wanted or bool(await environment.unhealed())
         if fresh:
             if self._started_as is not None:
                 await environment.stop_target()
@@ -222,6 +224,7 @@ class Suite:
             seed=job.plan.seed,
             duration_s=job.plan.duration_s + HEAL_LIMIT_S + DRAIN_LIMIT_S,
             folder=environment.run_dir / f"load-{number}",
+            surges=job.plan.surges,
         )
         # Locust takes as long to import as the target to start: both at once.
         try:
@@ -239,6 +242,7 @@ class Suite:
                 raise failure.exceptions[0] from None
             raise
         self._started_as = wanted
+        self._worn = False
         return load
 
     def _broken_off(self, job: Job, outcome: Outcome, reasons: tuple[str, ...]) -> Verdict:

@@ -27,6 +27,7 @@ from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 
 from chaos import clock
+from chaos.load.arrivals import arrivals
 from chaos.load.order import LoadOrder
 from chaos.load.station import Station, listen, order_for, part_of, run_or_die, when_settled
 from chaos.topology.model import CalledInstance, InstanceConfig
@@ -66,6 +67,7 @@ def play_for_runner(environment: Environment, order: LoadOrder, station: Station
     crowd.start(
         run_or_die,
         start_s=start_s,
+        plays=order.arrivals(part_of(environment)),
         plays_per_s=order.rate_per_s,
         duration_s=order.duration_s,
         part=part_of(environment),
@@ -121,6 +123,7 @@ class PlainLoad:
         self._crowd.start(
             gevent.spawn,
             start_s=clock.monotonic_s() + 0.1,
+            plays=arrivals(config.seed, self._options.plays_per_second, part=self._part, parts=self._parts),
             plays_per_s=self._options.plays_per_second,
             part=self._part,
             parts=self._parts,

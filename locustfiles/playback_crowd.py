@@ -7,10 +7,10 @@ number and for a bounded time, and plays begin when they are due.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
-from chaos.load.arrivals import arrivals
+from chaos.load.arrivals import Arrival
 from chaos.load.dispatcher import Dispatcher
 from locustfiles.playback_mix import VisitKind, schedules
 from locustfiles.playback_viewer import Viewer
@@ -39,14 +39,17 @@ class Crowd:
         spawn: Callable[[Callable[[], None]], object],
         *,
         start_s: float,
+        plays: Iterator[Arrival],
         plays_per_s: float,
         duration_s: float = math.inf,
         part: int,
         parts: int,
     ) -> None:
-        """Let people come from ``start_s`` on; ``spawn`` runs each of the dispatchers in a greenlet of its own."""
+        """Let people come from ``start_s`` on; ``spawn`` runs each of the dispatchers in a greenlet of its own.
+
+        ``plays`` is the schedule of those who play something; the others come in their shares of ``plays_per_s``.
+        """
         self._world.begin(start_s)
-        plays = arrivals(self._world.seed, plays_per_s, duration_s, part=part, parts=parts)
         visits = schedules(self._shares, self._world.seed, plays_per_s, duration_s, part=part, parts=parts)
         spawn(partial(self._plays.run, plays, start_s))
         for kind, dispatcher in self._visits.items():

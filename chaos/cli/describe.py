@@ -17,6 +17,7 @@ from chaos.experiment.parser import load_experiment
 from chaos.experiment.plan import plan as make_plan
 from chaos.experiment.schema import experiment_schema, topology_schema
 from chaos.faults.base import Fault, Layer
+from chaos.faults.hook import Hook
 from chaos.faults.registry import FAULTS
 from chaos.faults.requests import HttpFault
 from chaos.faults.settings import SettingInfo, settings_of
@@ -111,7 +112,8 @@ _GROUPS: dict[str, Callable[[type[Fault]], bool]] = {
     "On single HTTP requests (with the embedded proxy, which is taken by itself)": lambda fault: issubclass(
         fault, HttpFault
     ),
-    "On the host, to processes": lambda fault: fault.layer is Layer.HOST,
+    "On the host, to processes": lambda fault: fault.layer is Layer.HOST and fault is not Hook,
+    "Within the application, by its own doing": lambda fault: fault is Hook,
 }
 
 _EVERY_FAULT = {

@@ -13,7 +13,7 @@ from chaos.reports.markdown import put_into, results_table
 
 
 @click.command(short_help="Make a Markdown table from what `chaos run --json` wrote.")
-@click.argument("results", type=click.Path(path_type=Path))
+@click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--into",
     type=click.Path(path_type=Path),
@@ -25,8 +25,10 @@ from chaos.reports.markdown import put_into, results_table
     multiple=True,
     help="A metric to show. May be repeated. Default: those that every experiment has a rule about.",
 )
-def table(results: Path, into: Path | None, metrics: tuple[str, ...]) -> None:
+def table(results: tuple[Path, ...], into: Path | None, metrics: tuple[str, ...]) -> None:
     """Make a Markdown table from what `chaos run --json` wrote: each part, what happened to it, what users saw.
+
+    Of an experiment that is in several files the last one counts.
 
     \b
     Examples:
@@ -34,16 +36,11 @@ def table(results: Path, into: Path | None, metrics: tuple[str, ...]) -> None:
       chaos table results.json
       chaos table results.json --metric playback_availability --into README.md
     """
+    documents = [_document(path) for path in results]
     try:
-        document = json.loads(_bytes(results))
+        made = results_table(*documents, metrics=metrics, file_prefix=_way_to_files(into))
     except ValueError as error:
-        raise _problem(
-            results, f"it is not JSON ({error}); `chaos run ... --json FILE` writes what is needed"
-        ) from error
-    try:
-        made = results_table(document, metrics=metrics, file_prefix=_way_to_files(into))
-    except ValueError as error:
-        raise _problem(results, f"no table can be made of it: {error}") from error
+        raise _problem(results[-1], str(error)) from error
     if into is None:
         click.echo(made)
         return
@@ -52,7 +49,20 @@ def table(results: Path, into: Path | None, metrics: tuple[str, ...]) -> None:
     except ValueError as error:
         raise _problem(into, str(error)) from error
     into.write_text(text, encoding="utf-8")
-    click.echo(f"{into}: the table of {results} stands in it")
+    click.echo(f"{into}: the table of {', '.join(map(str, results))} stands in it")
+
+
+def _document(path: Path) -> object:
+    """Return a file's document. Each is made a table of its own first, so that an error names its file."""
+    try:
+        document = json.loads(_bytes(path))
+    except ValueError as error:
+        raise _problem(path, f"it is not JSON ({error}); `chaos run ... --json FILE` writes what is needed") from error
+    try:
+        results_table(document)
+    except ValueError as error:
+        raise _problem(path, f"no table can be made of it: {error}") from error
+    return document
 
 
 def _bytes(file: Path) -> bytes:

@@ -158,6 +158,11 @@ def command_line(command: Sequence[str], config: InstanceConfig, *, folder: Path
 
     Other braces are left as they are. Raises EnvironmentFailure for a service or setting that is not there.
     """
+    return [filled(word, config, folder=folder, user=f"the command of service {config.service!r}") for word in command]
+
+
+def filled(text: str, config: InstanceConfig, *, folder: Path, user: str) -> str:
+    """Return ``text`` with the placeholders of a command line replaced; ``user`` says in errors whose text it is."""
     plain = {
         "port": str(config.port),
         "host": config.host,
@@ -180,9 +185,9 @@ def command_line(command: Sequence[str], config: InstanceConfig, *, folder: Path
         table = tables[match[2]]
         if match[3] not in table:
             raise EnvironmentFailure(
-                f"the command of service {config.service!r} uses {match[0]}, but there is no such entry in `{match[2]}`"
+                f"{user} uses {match[0]}, but there is no such entry in `{match[2]}`"
                 f"{suggest(match[3], table)}; there are: {', '.join(table) or 'none'}"
             )
         return table[match[3]]
 
-    return [_PLACEHOLDER.sub(replace, word) for word in command]
+    return _PLACEHOLDER.sub(replace, text)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from chaos.events import BreakerState
 from chaos.topology.model import HealthCheck
@@ -18,14 +18,32 @@ BODY_BYTES_MAX = 1024 * 1024
 
 
 async def http_get(host: str, port: int, path: str, *, timeout_s: float) -> tuple[int, bytes]:
-    """Return status and body (its first MiB) of ``GET path``.
+    """Return status and body (its first MiB) of ``GET path``; raises as ``http_exchange`` does."""
+    return await http_exchange(host, port, "GET", path, timeout_s=timeout_s)
+
+
+async def http_exchange(
+    host: str,
+    port: int,
+    method: str,
+    path: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    body: bytes = b"",
+    timeout_s: float,
+) -> tuple[int, bytes]:
+    """Return status and body (its first MiB) of one request.
 
     Raises OSError (TimeoutError included) when there is no connection or no answer, ValueError when it is not HTTP.
     """
+    lines = {"Host": f"{host}:{port}", "Connection": "close", **(headers or {})}
+    if body:
+        lines["Content-Length"] = str(len(body))
+    fields = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
     async with asyncio.timeout(timeout_s):
         reader, writer = await asyncio.open_connection(host, port)
         try:
-            writer.write(f"GET {path} HTTP/1.0\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode())
+            writer.write(f"{method} {path} HTTP/1.0\r\n{fields}\r\n".encode() + body)
             # EOF ends the answer: HTTP/1.0 knows no other end that every server keeps to.
             answer = bytearray()
             while len(answer) < BODY_BYTES_MAX and (data := await reader.read(1 << 16)):

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from chaos import clock
+from chaos.environment.asking import answer_of
 from chaos.environment.instances import Instances
 from chaos.environment.layout import Conditions, Layout, lay_out
 from chaos.environment.probe import isolation_of
@@ -17,7 +18,7 @@ from chaos.environment.proxies import Backend, ProxyServer
 from chaos.environment.shelter import Shelter
 from chaos.errors import EnvironmentFailure, suggest
 from chaos.events import BreakerState, Emit, InstanceDied, Note, TargetReady, TargetStarting
-from chaos.faults.base import ToxicCount, ToxicSpec, Traffic
+from chaos.faults.base import Request, ToxicCount, ToxicSpec, Traffic
 from chaos.processes import host, kernel
 from chaos.processes.carried import bytes_carried
 from chaos.processes.client import Launcher
@@ -284,6 +285,15 @@ class Environment:
     def restart_later(self, instance: str, delay_s: float) -> None:
         """Let the supervisor start the instance again after ``delay_s``, as ``start`` does."""
         self._instances.restart_later(instance, delay_s)
+
+    def pid_of(self, instance: str) -> int | None:
+        """Return the instance's process; None while it has none."""
+        return self._instances.running().get(instance)
+
+    async def ask(self, instance: str, request: Request) -> bytes:
+        """Send the request straight to the instance, past all proxies, and return the body of its 2xx answer."""
+        config = self._layout.instance_config(instance, self._conditions, data_dir=self.run_dir / "data" / instance)
+        return await answer_of(config, request, folder=self._topology.folder)
 
     # --- opening and leaving -----------------------------------------------------------------------------------------
 

@@ -93,6 +93,19 @@ class Guard:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Surge:
+    """One item of ``load.surges``: more arrivals a second for a while.
+
+    Its times are those of a fault: ``at_s`` is from the start of the fault phase, ``for_s`` None means until its end.
+    ``rate_per_s`` is that of all arrivals together, and more than the load's own.
+    """
+
+    rate_per_s: float
+    at_s: float = 0.0
+    for_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
     """What Locust is asked to do: ``rate_per_s`` arrivals a second on an open schedule."""
 
@@ -104,6 +117,8 @@ class Load:
     max_start_lag_s: float = 0.1
     """p99 of the generator's own lateness above which the run is inconclusive."""
     settings: Mapping[str, Scalar] = field(default_factory=dict)
+    surges: tuple[Surge, ...] = ()
+    """They do not overlap, and end within the fault phase."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +142,7 @@ class Experiment:
     """Duration of each phase in seconds, in order; all four are there."""
     load: Load
     faults: tuple[FaultEntry, ...]
+    """Empty only when the load has a surge."""
     steady_state: tuple[Rule, ...]
     must_break: tuple[Rule, ...] = ()
     """What must be true in the fault phase for the faults to have done what they were to do."""
@@ -142,6 +158,11 @@ class Experiment:
     def metrics(self) -> tuple[str, ...]:
         """The metrics that rules are about, in their order."""
         return tuple(dict.fromkeys(rule.metric for rule in (*self.steady_state, *self.must_break)))
+
+    @property
+    def leaves_traces(self) -> bool:
+        """Whether a fault leaves something in the target that only its end takes away."""
+        return any(entry.fault.leaves_traces for entry in self.faults)
 
     @property
     def needs_embedded(self) -> str | None:

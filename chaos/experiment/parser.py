@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
 from chaos.errors import Problem, UsageError
 from chaos.experiment import tables as t
-from chaos.experiment.model import Control, Experiment, FaultEntry, Guard, Load, PhaseName, Rule, Selector
+from chaos.experiment.model import Control, Experiment, FaultEntry, Guard, Load, PhaseName, Rule, Selector, Surge
 from chaos.experiment.overrides import override
 from chaos.experiment.rules import Sentence, to_guard, to_rule
 from chaos.experiment.selection import candidates, edges_to
@@ -68,18 +69,17 @@ def _experiment(path: Path, section: Section, topology: Topology | None) -> Expe
     if topology is not None:
         check_settings(section, topology)
         _check_control(section, topology)
+    load = _load(path, section, phases[PhaseName.FAULT])
+    if not section.has(t.FAULTS_LIST) and not load.surges:
+        section.report(t.FAULTS_LIST, f"missing; {t.FAULTS_LIST.help}")
     return Experiment(
         file=path,
         title=section.get_or(t.TITLE, ""),
         description=section.get_or(t.DESCRIPTION, ""),
         topology_file=path if topology is None else topology.file,
         phases=phases,
-        load=_load(path, section),
-        faults=tuple(
-            entry
-            for item in section.get_or(t.FAULTS_LIST, ())
-            if (entry := _fault(item, phases[PhaseName.FAULT], topology)) is not None
-        ),
+        load=load,
+        faults=_faults(section, phases[PhaseName.FAULT], topology),
         steady_state=_rules(section, topology, t.STEADY_STATE),
         must_break=_rules(section, topology, t.MUST_BREAK),
         abort_when=_guards(section, topology, phases[PhaseName.FAULT]),
@@ -117,7 +117,7 @@ def _phases(section: Section) -> Mapping[PhaseName, float]:
     return {name: part.get_or(one, t.DEFAULT_PHASES_S[name]) for name, one in t.PHASE_FIELDS.items()}
 
 
-def _load(path: Path, section: Section) -> Load:
+def _load(path: Path, section: Section, phase_s: float) -> Load:
     part = section.get(t.LOAD)
     defaults = Load(locustfile=Path())
     if part is None:
@@ -131,10 +131,60 @@ def _load(path: Path, section: Section) -> Load:
         workers=part.get_or(t.WORKERS, defaults.workers),
         max_start_lag_s=part.get_or(t.MAX_START_LAG, defaults.max_start_lag_s),
         settings=part.get_or(t.LOAD_SETTINGS, {}),
+        surges=_surges(part, phase_s),
     )
 
 
+def _surges(load: Section, phase_s: float) -> tuple[Surge, ...]:
+    """Return the surges in the order of time; report those that add nothing, overlap, or outlast the fault phase."""
+    items = load.get_or(t.SURGES, ())
+    rate_per_s = load.get(t.RATE)
+    if items and not load.has(t.RATE):
+        load.report(t.SURGES, "a surge raises the rate of an open schedule; write load.rate as well")
+    surges: list[tuple[Surge, Section]] = []
+    for item in items:
+        at_s, for_s, surge_per_s = item.get_or(t.AT, 0.0), item.get(t.FOR), item.get(t.SURGE_RATE)
+        _check_time(item, at_s, for_s, phase_s)
+        if surge_per_s is None:
+            continue
+        if rate_per_s is not None and surge_per_s <= rate_per_s:
+            item.report(t.SURGE_RATE, f"{surge_per_s:g}/s is no more than the load's own rate of {rate_per_s:g}/s")
+        surges.append((Surge(at_s=at_s, for_s=for_s, rate_per_s=surge_per_s), item))
+    surges.sort(key=lambda one: one[0].at_s)
+    for (before, _), (after, item) in pairwise(surges):
+        end_s = phase_s if before.for_s is None else round(before.at_s + before.for_s, 9)
+        if after.at_s < end_s:
+            item.report(t.AT, f"begins before another surge ends ({format_duration(end_s)}); two may not overlap")
+    return tuple(surge for surge, _ in surges)
+
+
+def _check_time(item: Section, at_s: float, for_s: float | None, phase_s: float) -> None:
+    """Report what does not begin or end within the fault phase."""
+    if at_s >= phase_s:
+        item.report(
+            t.AT, f"{format_duration(at_s)} is not before the end of the fault phase ({format_duration(phase_s)})"
+        )
+    elif for_s is not None and round(at_s + for_s, 9) > phase_s:
+        left = format_duration(round(phase_s - at_s, 9))
+        item.report(
+            t.FOR,
+            f"ends after the fault phase of {format_duration(phase_s)}; at most {left} is left after 'at', "
+            "or leave 'for' out: then it lasts until the phase ends",
+        )
+
+
 # -- faults -----------------------------------------------------------------------------------------------------------
+
+
+def _faults(section: Section, phase_s: float, topology: Topology | None) -> tuple[FaultEntry, ...]:
+    entries = []
+    for item in section.get_or(t.FAULTS_LIST, ()):
+        entry = _fault(item, phase_s, topology)
+        if entry is not None:
+            entries.append(entry)
+            if not section.get_or(t.MUST_BREAK, ()):
+                _check_proof(item, entry)
+    return tuple(entries)
 
 
 def _fault(item: Section, phase_s: float, topology: Topology | None) -> FaultEntry | None:
@@ -147,20 +197,23 @@ def _fault(item: Section, phase_s: float, topology: Topology | None) -> FaultEnt
         caller=item.get(t.FROM),
     )
     at_s, for_s = item.get_or(t.AT, 0.0), item.get(t.FOR)
-    if at_s >= phase_s:
-        item.report(
-            t.AT, f"{format_duration(at_s)} is not before the end of the fault phase ({format_duration(phase_s)})"
-        )
-    elif for_s is not None and round(at_s + for_s, 9) > phase_s:
-        left = format_duration(round(phase_s - at_s, 9))
-        item.report(
-            t.FOR,
-            f"ends after the fault phase of {format_duration(phase_s)}; at most {left} is left after 'at', "
-            "or leave 'for' out: then it lasts until the phase ends",
-        )
+    _check_time(item, at_s, for_s, phase_s)
     if topology is not None and item.get(t.SERVICE) is not None:
         _check_selector(item, selector, kind.layer, topology)
+    if topology is not None and fault is not None:
+        for name, used in fault.target_settings():
+            if used not in topology.settings:
+                item.report(name, one_of(used, tuple(topology.settings), noun="setting of the target"))
     return None if fault is None else FaultEntry(fault=fault, selector=selector, at_s=at_s, for_s=for_s)
+
+
+def _check_proof(item: Section, entry: FaultEntry) -> None:
+    """Report a fault that nobody could tell from one that does nothing."""
+    if not entry.fault.proves_itself:
+        item.report(
+            t.KIND,
+            "nothing here would show that it did anything; give it 'evidence', or say under must_break what it breaks",
+        )
 
 
 def _settings(item: Section, kind: type[Fault]) -> Fault | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import accumulate
 
-from chaos.experiment.model import Experiment, FaultEntry, PhaseName
+from chaos.experiment.model import Experiment, FaultEntry, PhaseName, Surge
 from chaos.experiment.selection import candidates, victims
 from chaos.faults.base import Layer
 from chaos.faults.settings import describe
@@ -17,6 +18,11 @@ from chaos.topology.model import Instance, Topology
 
 SHOWN_VICTIMS = 12
 """Victims that are named one by one in descriptions."""
+
+SURGE = "surge"
+"""What events and receipts call a surge, where faults have their kind."""
+
+_ROUNDING = 1e-9
 
 
 class Action(StrEnum):
@@ -51,12 +57,39 @@ class PlannedFault:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedSurge:
+    """More load for a while; times in seconds from the start of the run."""
+
+    name: str
+    """Unique in the run, numbered behind the faults: ``2-surge``."""
+    at_s: float
+    until_s: float
+    rate_per_s: float
+    base_per_s: float
+    """The load's own rate, which goes on underneath."""
+
+    @property
+    def extra_per_s(self) -> float:
+        """By how much it raises the rate."""
+        return self.rate_per_s - self.base_per_s
+
+    @property
+    def description(self) -> str:
+        """What happens, in words."""
+        return f"{SURGE}: {self.rate_per_s:g} arrivals a second in place of {self.base_per_s:g}"
+
+    def ordered(self, until_s: float) -> int:
+        """Return how many arrivals it adds up to this moment of the run."""
+        return math.floor(self.extra_per_s * max(0.0, min(until_s, self.until_s) - self.at_s) + _ROUNDING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """One thing done at one moment, in seconds from the start of the run."""
 
     at_s: float
     action: Action
-    fault: PlannedFault
+    fault: PlannedFault | PlannedSurge
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +101,14 @@ class Plan:
     """Start and end of each phase, in seconds from the start of the run."""
     faults: tuple[PlannedFault, ...]
     """In the order of the file."""
+    surges: tuple[PlannedSurge, ...] = ()
     scaled: tuple[str, ...] = ()
     """How the target is scaled, in words; empty when it is as its topology file says."""
+
+    @property
+    def events(self) -> tuple[PlannedFault | PlannedSurge, ...]:
+        """All that happens to the target: the faults, and behind them the surges."""
+        return (*self.faults, *self.surges)
 
     @property
     def duration_s(self) -> float:
@@ -78,8 +117,8 @@ class Plan:
 
     def steps(self) -> tuple[Step, ...]:
         """Return every step in the order of time."""
-        steps = [Step(at_s=one.at_s, action=Action.APPLY, fault=one) for one in self.faults]
-        steps += [Step(at_s=one.until_s, action=Action.HEAL, fault=one) for one in self.faults]
+        steps = [Step(at_s=one.at_s, action=Action.APPLY, fault=one) for one in self.events]
+        steps += [Step(at_s=one.until_s, action=Action.HEAL, fault=one) for one in self.events]
         return tuple(sorted(steps, key=lambda step: (step.at_s, step.action is Action.APPLY)))
 
     def describe(self) -> tuple[str, ...]:
@@ -106,22 +145,36 @@ def plan(experiment: Experiment, topology: Topology, seed: int) -> Plan:
     ends = tuple(accumulate(experiment.phases[name] for name in PhaseName))
     starts = (0.0, *ends[:-1])
     phases = dict(zip(PhaseName, zip(starts, ends, strict=True), strict=True))
-    fault_start_s, fault_end_s = phases[PhaseName.FAULT]
+    fault_start_s, _ = phases[PhaseName.FAULT]
     planned = []
     for index, entry in enumerate(experiment.faults, start=1):
         chosen = _choose(entry, topology, f"{seed}/{index}")
-        at_s = fault_start_s + entry.at_s
         planned.append(
             PlannedFault(
                 name=f"{index}-{entry.fault.kind}",
                 entry=entry,
                 instances=tuple(one.name for one in chosen),
                 victims=victims(entry.selector, topology, chosen, entry.fault.layer),
-                at_s=at_s,
-                until_s=fault_end_s if entry.for_s is None else min(fault_end_s, at_s + entry.for_s),
+                at_s=fault_start_s + entry.at_s,
+                until_s=_end_s(entry, phases[PhaseName.FAULT]),
             )
         )
-    return Plan(seed=seed, phases=phases, faults=tuple(planned), scaled=topology.scaled)
+    surges = tuple(
+        PlannedSurge(
+            name=f"{number}-{SURGE}",
+            at_s=fault_start_s + one.at_s,
+            until_s=_end_s(one, phases[PhaseName.FAULT]),
+            rate_per_s=one.rate_per_s,
+            base_per_s=experiment.load.rate_per_s,
+        )
+        for number, one in enumerate(experiment.load.surges, start=len(planned) + 1)
+    )
+    return Plan(seed=seed, phases=phases, faults=tuple(planned), surges=surges, scaled=topology.scaled)
+
+
+def _end_s(one: FaultEntry | Surge, phase: tuple[float, float]) -> float:
+    start_s, end_s = phase
+    return end_s if one.for_s is None else min(end_s, start_s + one.at_s + one.for_s)
 
 
 def _choose(entry: FaultEntry, topology: Topology, key: str) -> tuple[Instance, ...]:

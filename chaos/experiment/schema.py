@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chaos.experiment.tables import EXPERIMENT
+from chaos.experiment.tables import EXPERIMENT, FAULTS_LIST, LOAD, SURGES
 from chaos.fields import Schema, Table
 from chaos.topology.tables import TOPOLOGY
 
@@ -11,7 +11,9 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 def experiment_schema() -> Schema:
     """Return the JSON Schema of an experiment file."""
-    return _document(EXPERIMENT, "chaos experiment")
+    surge = {"required": [SURGES.key], "properties": {SURGES.key: {"minItems": 1}}}
+    something = [{"required": [FAULTS_LIST.key]}, {"properties": {LOAD.key: surge}}]
+    return {**_document(EXPERIMENT, "chaos experiment"), "anyOf": something}
 
 
 def topology_schema() -> Schema:

@@ -21,6 +21,7 @@ from chaos.topology.tables import MAX_INSTANCES, MAX_WORKERS
 from chaos.yamlfile import Node
 
 MAX_FAULTS = 50
+MAX_SURGES = 20
 MAX_RATE_PER_S = 10_000.0
 MAX_PHASE_S = 3600.0
 DEFAULT_PHASES_S: Mapping[PhaseName, float] = MappingProxyType(
@@ -184,6 +185,18 @@ MAX_START_LAG = Field(
 )
 LOAD_SETTINGS: Field[Mapping[str, Scalar]] = Field("settings", MapOf(value=Setting()), "what the Locust file is told")
 
+SURGE_RATE = Field(
+    "rate",
+    rate(most_per_s=MAX_RATE_PER_S),
+    "arrivals a second while it lasts: more than the load's rate",
+    required=True,
+)
+SURGES = Field(
+    "surges",
+    ListOf(item=Table(AT, FOR, SURGE_RATE), most=MAX_SURGES),
+    "when there is more load for a while, within the fault phase",
+)
+
 TITLE = Field("title", Text(longest=200), "what the experiment asks, for people", required=True)
 DESCRIPTION = Field("description", Text(), "what it is about, at length")
 TARGET = Field(
@@ -197,7 +210,10 @@ TAGS = Field(
 )
 PHASES = Field("phases", Table(*PHASE_FIELDS.values()), "how long each phase lasts")
 LOAD = Field(
-    "load", Table(LOCUSTFILE, RATE, WORKERS, MAX_START_LAG, LOAD_SETTINGS), "what Locust is asked to do", required=True
+    "load",
+    Table(LOCUSTFILE, RATE, WORKERS, MAX_START_LAG, LOAD_SETTINGS, SURGES),
+    "what Locust is asked to do",
+    required=True,
 )
 SETTINGS: Field[Mapping[str, Scalar]] = Field(
     "settings", MapOf(value=Setting()), "settings of the target that differ in this experiment"
@@ -213,7 +229,9 @@ SERVICE_WORKERS: Field[Mapping[str, int]] = Field(
     "how many processes serve each instance's port in this experiment, by service, like 'play_api: 2'",
 )
 FAULTS_LIST = Field(
-    "faults", ListOf(item=FaultItem(), least=1, most=MAX_FAULTS), "what happens to the target", required=True
+    "faults",
+    ListOf(item=FaultItem(), least=1, most=MAX_FAULTS),
+    "what happens to the target; may be left out when the load has a surge",
 )
 STEADY_STATE = Field(
     "steady_state",

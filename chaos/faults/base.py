@@ -70,6 +70,23 @@ class ToxicCount:
     bytes: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """An HTTP request to one instance itself.
+
+    ``{settings[name]}``, ``{instance}`` and ``{service}`` in ``path`` and ``authorization`` stand for a setting of the
+    target, and for the instance and its service.
+    """
+
+    method: str
+    path: str
+    json: str = ""
+    """The body; empty: none."""
+    authorization: str = ""
+    """The header of this name; empty: none."""
+    timeout_s: float
+
+
 class World(Protocol):
     """What faults may do to the running target. ``chaos.environment`` is the real one; tests have a small one.
 
@@ -116,6 +133,12 @@ class World(Protocol):
     def restart_later(self, instance: str, delay_s: float) -> None:
         """Let the supervisor start the instance again after ``delay_s``, as ``start`` does."""
 
+    def pid_of(self, instance: str) -> int | None:
+        """Return the instance's process; None while it has none."""
+
+    async def ask(self, instance: str, request: Request) -> bytes:
+        """Send the request straight to the instance, and return the body of its answer, which must be a 2xx."""
+
 
 class Applied(Protocol):
     """A fault in place."""
@@ -141,8 +164,19 @@ class Fault(Protocol):
     def needs_embedded(self) -> bool:
         """Whether only the embedded proxy server can do it, and not Toxiproxy."""
 
+    @property
+    def proves_itself(self) -> bool:
+        """Whether its receipt is evidence from outside of it; otherwise an experiment must say what must break."""
+
+    @property
+    def leaves_traces(self) -> bool:
+        """Whether something stays in the target behind ``undo``, so that the next run needs a fresh one."""
+
     def check(self) -> Sequence[tuple[str, str]]:
         """Return (setting, what is wrong and what is allowed) for each wrong setting."""
+
+    def target_settings(self) -> Sequence[tuple[str, str]]:
+        """Return (setting, name of a setting of the target) for each that is to be put in."""
 
     async def apply(self, world: World, victims: Sequence[str], name: str) -> Applied:
         """Put the fault on the victims (edges or instances, by layer). ``name`` is unique within the run.

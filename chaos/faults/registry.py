@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from chaos.faults.base import Fault
+from chaos.faults.hook import Hook
 from chaos.faults.host import Kill, Pause, Restart, Stop
 from chaos.faults.network import Bandwidth, Down, Latency, LimitData, ResetPeer, Slicer, SlowClose, Timeout
 from chaos.faults.requests import HttpAbort, HttpCorrupt, HttpDelay, HttpDropHeader, HttpStatus, HttpThrottle
@@ -42,6 +43,8 @@ _ALL: tuple[type[Fault], ...] = (
     Stop,
     Pause,
     Restart,
+    # within the application
+    Hook,
 )
 
 FAULTS: Mapping[str, type[Fault]] = MappingProxyType({fault.kind: fault for fault in _ALL})

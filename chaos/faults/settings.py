@@ -111,6 +111,20 @@ class CheckedSettings:
             for one in dataclasses.fields(self)
         )
 
+    @property
+    def proves_itself(self) -> bool:
+        """By the counters of proxies and of the kernel."""
+        return True
+
+    @property
+    def leaves_traces(self) -> bool:
+        """Nothing stays."""
+        return False
+
+    def target_settings(self) -> Sequence[tuple[str, str]]:
+        """None are put in."""
+        return ()
+
     def check(self) -> Sequence[tuple[str, str]]:
         """Return (setting, what is wrong and what is allowed) for each wrong setting."""
         problems = []

@@ -19,7 +19,7 @@ from gevent.event import Event
 
 from chaos import clock
 from chaos.load.arrivals import Arrival
-from chaos.samples import LAG_KIND, SampleOutcome
+from chaos.samples import LAG_KIND, SURGE_FIELD, SampleOutcome
 
 SESSIONS_MAX = 20_000
 """No more sessions than this at a time; further arrivals are started late, and the lag shows it."""
@@ -136,7 +136,8 @@ class Dispatcher:
         now_s = clock.monotonic_s()
         lag_s = now_s - due_s
         if self._offered:
-            self._record(LAG_KIND, due_s, now_s, SampleOutcome.OK, {"lag_s": lag_s})
+            values = {"lag_s": lag_s, SURGE_FIELD: 1.0} if arrival.surge else {"lag_s": lag_s}
+            self._record(LAG_KIND, due_s, now_s, SampleOutcome.OK, values)
         session = self._begin(arrival, due_s, lag_s)
         self._sessions[session] = gevent.getcurrent()
         try:

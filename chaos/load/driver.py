@@ -3,6 +3,7 @@
 start()   spawn Locust and wait until all of its processes stand at the gate
 go()      name the start moment; arrivals run from there for ``duration_s``
 read()    what the recorders have written since the last time
+calm()    end the surge that is under way
 failure() whether Locust died, in words
 finish()  no new arrivals, wait for open outcomes, end Locust      stop()  end it at once
 """
@@ -22,8 +23,10 @@ from pathlib import Path
 from chaos import clock
 from chaos.errors import EnvironmentFailure, UsageError
 from chaos.experiment.model import Load
+from chaos.experiment.plan import PlannedSurge
 from chaos.load.follower import Follower
 from chaos.load.order import (
+    CALM_FILE,
     DONE_PREFIX,
     FINISH_FILE,
     LOG_FILE,
@@ -67,6 +70,7 @@ class LoadDriver:
         seed: int,
         duration_s: float,
         folder: Path,
+        surges: Sequence[PlannedSurge] = (),
     ) -> None:
         self._launcher = launcher
         self._load = load
@@ -79,6 +83,7 @@ class LoadDriver:
             processes=max(1, load.workers),
             client=client,
             settings=load.settings,
+            surges=tuple(surges),
         )
         self._follower = Follower(self._folder)
         self._process: ManagedProcess | None = None
@@ -106,6 +111,10 @@ class LoadDriver:
     def go(self, start_at_s: float) -> None:
         """Let the arrivals begin at ``start_at_s`` (monotonic clock); call it at least 50 ms before that moment."""
         write_moment(self._folder / START_FILE, start_at_s)
+
+    def calm(self) -> None:
+        """Let no further arrival of a surge begin; harmless twice, and without one."""
+        write_moment(self._folder / CALM_FILE, clock.monotonic_s())
 
     def read(self) -> list[Sample]:
         """Return the samples written since the last call; never blocks.

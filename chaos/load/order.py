@@ -3,6 +3,7 @@
     load.log         Locust's own output
     ready-<pid>      a Locust process waits at the start gate; it keeps the file locked for as long as it lives
     start            written by the runner: the moment at which the arrivals begin
+    calm             written by the runner when it heals early: a surge under way ends, none begins any more
     finish           written by the runner: no new arrivals; the moment by which open plays must have ended
     done-<pid>       this Locust process has written its last sample
     <pid>.samples    the samples, a line each (see `chaos.samples`)
@@ -14,10 +15,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from chaos.experiment.plan import PlannedSurge
+from chaos.load.arrivals import Arrival, arrivals
 from chaos.topology.model import InstanceConfig, Scalar
 from chaos.topology.wire import config_from_json, config_to_json
 
@@ -26,6 +29,7 @@ ORDER_VARIABLE = "CHAOS_LOAD"
 
 LOG_FILE = "load.log"
 START_FILE = "start"
+CALM_FILE = "calm"
 FINISH_FILE = "finish"
 READY_PREFIX = "ready-"
 DONE_PREFIX = "done-"
@@ -48,6 +52,18 @@ class LoadOrder:
     """Whom the load calls, and the settings of the target."""
     settings: Mapping[str, Scalar] = field(default_factory=dict)
     """The experiment's own ``load:`` settings."""
+    surges: tuple[PlannedSurge, ...] = ()
+
+    def arrivals(self, part: int) -> Iterator[Arrival]:
+        """Return the arrivals that fall to the process that has this ``part`` of them, counted from 0.
+
+        Those of surges end when the runner asks for calm.
+        """
+        calm = self.folder / CALM_FILE
+        schedule = arrivals(
+            self.seed, self.rate_per_s, self.duration_s, part=part, parts=self.processes, surges=self.surges
+        )
+        return (arrival for arrival in schedule if not (arrival.surge and calm.exists()))
 
     def to_json(self) -> str:
         """Return the order as one line of JSON."""
@@ -60,6 +76,7 @@ class LoadOrder:
                 "processes": self.processes,
                 "client": config_to_json(self.client),
                 "settings": dict(self.settings),
+                "surges": [asdict(surge) for surge in self.surges],
             },
             separators=(",", ":"),
         )
@@ -77,6 +94,7 @@ class LoadOrder:
                 processes=int(fields["processes"]),
                 client=config_from_json(fields["client"]),
                 settings=dict(fields["settings"]),
+                surges=tuple(PlannedSurge(**surge) for surge in fields["surges"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{ORDER_VARIABLE} does not hold an order of the runner: {error}") from error

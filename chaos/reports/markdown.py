@@ -36,13 +36,15 @@ class Row:
     recovery: str
 
 
-def results_table(document: object, *, metrics: Sequence[str] = (), file_prefix: str = "") -> str:
-    """Return the table for a ``--json`` document, rows of one part together, in the order of their first one.
+def results_table(*documents: object, metrics: Sequence[str] = (), file_prefix: str = "") -> str:
+    """Return the table for ``--json`` documents, rows of one part together, in the order of their first one.
+
+    Of an experiment that is in several documents the last one counts.
 
     The figures are those of ``metrics``; without any, of those that every experiment has a rule about. ``file_prefix``
     stands before each file in its link. Raises ValueError for another document, or a metric that no rule is about.
     """
-    rows = [_row(result) for result in _results(document)]
+    rows = list({row.file: row for document in documents for row in map(_row, _results(document))}.values())
     known = dict.fromkeys(name for row in rows for name in row.figures)
     if unknown := [name for name in metrics if name not in known]:
         raise ValueError(f"no rule is about {unknown[0]!r}; there are rules about {', '.join(known)}")

@@ -74,7 +74,7 @@ class Views:
         """Return the view of one run."""
         if self._quiet:
             return QuietView()
-        faults = [(one.name, one.description, one.at_s, one.until_s) for one in job.plan.faults]
+        faults = [(one.name, one.description, one.at_s, one.until_s) for one in job.plan.events]
         if LiveView.usable(self._console):
             return LiveView(job.experiment, job.topology, faults, console=self._console)
         return PlainView(job.experiment, job.topology, faults, output=self._console.file)

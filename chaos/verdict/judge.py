@@ -23,6 +23,7 @@ from typing import TypeGuard
 from chaos.errors import Outcome
 from chaos.events import InstanceDied
 from chaos.experiment.model import Experiment, Load, PhaseName
+from chaos.experiment.plan import SURGE
 from chaos.topology.model import Topology
 from chaos.verdict.model import PhaseResult, ReceiptResult, RuleResult, Verdict
 from chaos.verdict.recovery import WINDOW_S
@@ -172,13 +173,16 @@ def _sort_rules(findings: _Findings, rules: Sequence[RuleResult]) -> None:
 
 
 def _find_void(findings: _Findings, case: _Case, receipts: Sequence[ReceiptResult]) -> None:
-    findings.void += [
-        f"the fault {receipt.fault} touched nothing ({receipt.evidence or 'no evidence'}): "
-        "what was measured says nothing about it"
-        for receipt in receipts
-        if not receipt.touched
-    ]
-    if case.experiment.faults and not receipts:
+    for receipt in receipts:
+        if not receipt.touched:
+            what = (
+                f"surge {receipt.fault} did not come"
+                if receipt.kind == SURGE
+                else f"fault {receipt.fault} touched nothing"
+            )
+            said = receipt.evidence or "no evidence"
+            findings.void.append(f"the {what} ({said}): what was measured says nothing about it")
+    if (case.experiment.faults or case.experiment.load.surges) and not receipts:
         findings.void.append("no fault was applied, so that nothing was tested")
     lag_s = _start_lag_s(case.store, case.phases, until=PhaseName.FAULT)
     if _lagged(lag_s, case.experiment.load):

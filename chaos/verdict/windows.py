@@ -18,7 +18,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 
-from chaos.samples import LAG_KIND, Sample, SampleOutcome
+from chaos.samples import LAG_KIND, SURGE_FIELD, Sample, SampleOutcome
 from chaos.topology.model import Measure, Metric
 from chaos.verdict.statistics import quantile
 
@@ -279,6 +279,13 @@ class SampleStore:
         return sum(
             sum(1 for _ in columns.values(LAG_FIELD, Moment.SCHEDULED, start_s, end_s, good_only=False))
             for columns in carriers
+        )
+
+    def surged(self, start_s: float, end_s: float) -> int:
+        """Return how many arrivals of surges, due in the window, the generator has really started."""
+        return sum(
+            sum(1 for _ in columns.values(SURGE_FIELD, Moment.SCHEDULED, start_s, end_s, good_only=False))
+            for columns in self._lag_carriers()
         )
 
     def _lag_carriers(self) -> Sequence[_Columns]:

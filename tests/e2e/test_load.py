@@ -22,11 +22,13 @@ import pytest
 from chaos import clock
 from chaos.errors import EnvironmentFailure, UsageError
 from chaos.experiment.model import Load
+from chaos.experiment.plan import PlannedSurge
 from chaos.load.arrivals import arrivals
 from chaos.load.driver import LoadDriver
 from chaos.processes.client import Launcher
 from chaos.samples import LAG_KIND, Sample, SampleOutcome
 from chaos.topology.model import CalledInstance, InstanceConfig
+from chaos.verdict.windows import SampleStore
 from targets.playback.asyncio_player import AsyncioPlayer
 from targets.playback.client import PlaybackClient
 from targets.playback.client_order import ClientConfig, PlayOrder
@@ -71,7 +73,14 @@ async def backend() -> AsyncIterator[Backend]:
 
 @contextlib.asynccontextmanager
 async def driver(
-    folder: Path, elb: int, *, duration_s: float, locustfile: Path = PLAYBACK, workers: int = 0, **settings: str | float
+    folder: Path,
+    elb: int,
+    *,
+    duration_s: float,
+    locustfile: Path = PLAYBACK,
+    workers: int = 0,
+    surges: tuple[PlannedSurge, ...] = (),
+    **settings: str | float,
 ) -> AsyncIterator[LoadDriver]:
     client = InstanceConfig(
         service="client",
@@ -90,7 +99,13 @@ async def driver(
     load = Load(locustfile=locustfile, rate_per_s=RATE, workers=workers, settings=settings)
     launcher = await Launcher.open()
     made = LoadDriver(
-        launcher=launcher, load=load, client=client, seed=SEED, duration_s=duration_s, folder=folder / "load"
+        launcher=launcher,
+        load=load,
+        client=client,
+        seed=SEED,
+        duration_s=duration_s,
+        folder=folder / "load",
+        surges=surges,
     )
     try:
         yield made
@@ -221,6 +236,26 @@ async def test_visits_to_a_dead_service_fail_and_disturb_no_play(tmp_path):
         assert {visit.outcome for visit in visits} == {SampleOutcome.FAILED}
         assert max(visit.ended_s - visit.scheduled_s for visit in visits) < 6.0
     assert of_kind("first_play", samples) == []
+
+
+async def test_a_surge_brings_more_arrivals_and_ends_early_when_it_is_told_to(tmp_path):
+    surge = PlannedSurge(name="1-surge", at_s=0.5, until_s=2.5, rate_per_s=3 * RATE, base_per_s=RATE)
+    async with backend() as target, driver(tmp_path, target.elb, duration_s=2.5, surges=(surge,)) as made:
+        await made.start()
+        start_s = clock.monotonic_s() + 0.1
+        made.go(start_s)
+        await clock.sleep_until(start_s + 1.5)
+        made.calm()
+        await clock.sleep_until(start_s + 2.6)
+        await made.finish(drain_s=2.0)
+        samples = made.read()
+    store = SampleStore(start_s)
+    store.add(samples)
+    assert 38 <= store.surged(0.5, 1.5) <= 41, "40 were ordered by then; one may have been under way"
+    assert store.surged(1.6, 2.5) == 0
+    due = {round(arrival.at_s, 5) for arrival in arrivals(SEED, RATE, 2.5)}
+    assert due <= {round(sample.scheduled_s - start_s, 5) for sample in of_kind("play", samples)}
+    assert len(of_kind("play", samples)) == len(due) + store.surged(0.0, 2.5), "each has one outcome"
 
 
 async def test_plays_that_are_still_open_at_the_end_of_the_drain_have_failed(tmp_path):

@@ -113,7 +113,7 @@ WRONG = {
     "an unknown key": (
         {"load.rat": "3"},
         (
-            "--set load.rat: unknown key, allowed here: locustfile, rate, workers, max_start_lag, settings, "
+            "--set load.rat: unknown key, allowed here: locustfile, rate, workers, max_start_lag, settings, surges, "
             "did you mean 'rate'?"
         ),
     ),

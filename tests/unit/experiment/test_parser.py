@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from chaos.errors import UsageError
 from chaos.experiment import tables as t
-from chaos.experiment.model import Comparison, PhaseName, Selector
+from chaos.experiment.model import Comparison, PhaseName, Selector, Surge
 from chaos.experiment.parser import load_experiment
 from chaos.faults.base import Stream
+from chaos.faults.hook import Hook
 from chaos.faults.host import Kill
 from chaos.faults.network import Latency
 from chaos.faults.registry import FAULTS
@@ -285,6 +286,28 @@ WRONG_FAULTS = {
         "{kind: timeout, service: box, stream: upstrem}",
         "stream: 'upstrem' is none of: upstream, downstream, did you mean 'upstream'?",
     ),
+    "a hook that nobody could tell from nothing": (
+        "{kind: hook, service: box, request: PUT /x, undo: none}",
+        (
+            "kind: nothing here would show that it did anything; give it 'evidence', "
+            "or say under must_break what it breaks"
+        ),
+    ),
+    "a hook with a setting that the target does not have": (
+        "{kind: hook, service: box, request: PUT /x, undo: none, evidence: /x n, authorization: 'B {settings[scal]}'}",
+        "authorization: no setting of the target 'scal', there are: scale, region, strict, did you mean 'scale'?",
+    ),
+    "a hook without an undo": (
+        "{kind: hook, service: box, request: PUT /x, evidence: /x n}",
+        "undo: missing; the request that ends it, like 'DELETE /admin/disk'; none: there is nothing to end",
+    ),
+    "a hook on the wire": (
+        "{kind: hook, service: box, from: shopper, request: PUT /x, undo: none, evidence: /x n}",
+        (
+            "from: not allowed here: only faults on the wire have it; a fault on the host hits the process, "
+            "whoever calls it"
+        ),
+    ),
     "a beginning after the end": (
         "{kind: kill, service: box, at: 10s}",
         "at: 10s is not before the end of the fault phase (10s)",
@@ -299,10 +322,78 @@ WRONG_FAULTS = {
 }
 
 
+WRONG_SURGES = {
+    "a surge that is none": (
+        "{rate: 30/s, surges: [{for: 2s, rate: 30/s}]}",
+        "surges.0.rate: 30/s is no more than the load's own rate of 30/s",
+    ),
+    "a surge without a rate": (
+        "{rate: 30/s, surges: [{for: 2s}]}",
+        "surges.0.rate: missing; arrivals a second while it lasts: more than the load's rate",
+    ),
+    "a surge of a closed load": (
+        "{surges: [{rate: 60/s}]}",
+        "surges: a surge raises the rate of an open schedule; write load.rate as well",
+    ),
+    "a surge after the end": (
+        "{rate: 30/s, surges: [{at: 10s, for: 1s, rate: 60/s}]}",
+        "surges.0.at: 10s is not before the end of the fault phase (10s)",
+    ),
+    "a surge that reaches into the recovery": (
+        "{rate: 30/s, surges: [{at: 9s, for: 2s, rate: 60/s}]}",
+        (
+            "surges.0.for: ends after the fault phase of 10s; at most 1s is left after 'at', "
+            "or leave 'for' out: then it lasts until the phase ends"
+        ),
+    ),
+    "surges that overlap": (
+        "{rate: 30/s, surges: [{at: 4s, rate: 60/s}, {at: 1s, for: 4s, rate: 90/s}]}",
+        "surges.0.at: begins before another surge ends (5s); two may not overlap",
+    ),
+    "a surge at an unknown key": (
+        "{rate: 30/s, surges: [{rate: 60/s, fro: 2s}]}",
+        "surges.0.fro: unknown key, allowed here: at, for, rate, did you mean 'for'?",
+    ),
+}
+
+
+@pytest.mark.parametrize(("load", "line"), WRONG_SURGES.values(), ids=WRONG_SURGES)
+def test_a_wrong_surge_gets_this_line(project: Project, load: str, line: str):
+    wrong = load.replace("{", "{locustfile: load.py, ", 1)
+    assert project.problems(load=f"load: {wrong}") == [f"x.yaml:4: load.{line}"]
+
+
+def test_surges_are_read_in_the_order_of_time_and_may_touch(project: Project):
+    load = "load: {locustfile: load.py, rate: 30/s, surges: [{at: 5s, rate: 60/s}, {at: 1s, for: 4s, rate: 150/s}]}"
+    experiment, _ = project.load(load=load)
+    assert experiment.load.surges == (
+        Surge(at_s=1.0, for_s=4.0, rate_per_s=150.0),
+        Surge(at_s=5.0, for_s=None, rate_per_s=60.0),
+    )
+    changed, _ = project.load({"load.surges.1.rate": "200/s"}, load=load)
+    assert [surge.rate_per_s for surge in changed.load.surges] == [200.0, 60.0]
+
+
+def test_an_experiment_with_a_surge_needs_no_fault(project: Project):
+    surge = "load: {locustfile: load.py, rate: 30/s, surges: [{rate: 60/s}]}"
+    assert project.load(faults="", load=surge)[0].faults == ()
+    without = "x.yaml:1: faults: missing; what happens to the target; may be left out when the load has a surge"
+    assert project.problems(faults="") == [without]
+
+
 @pytest.mark.parametrize(("item", "line"), WRONG_FAULTS.values(), ids=WRONG_FAULTS)
 def test_a_wrong_fault_gets_this_line(project: Project, item: str, line: str):
     faults = f"faults:\n  - {{kind: kill, service: box}}\n  - {item}"
     assert project.problems(faults=faults) == [f"x.yaml:7: faults.1.{line}"]
+
+
+def test_a_hook_without_evidence_may_show_what_it_breaks(project: Project):
+    experiment, _ = project.load(
+        faults="faults: [{kind: hook, service: box, request: PUT /x, undo: none}]",
+        must_break='must_break: ["availability <= 1%"]',
+    )
+    assert experiment.faults[0].fault == Hook(request="PUT /x", undo="none")
+    assert experiment.leaves_traces
 
 
 def test_a_fault_may_end_exactly_with_its_phase(project: Project):

@@ -107,3 +107,24 @@ def test_a_plan_is_described_for_people(project: Project):
         "   21.00 s  -- recovery, 8 s",
         "   29.00 s  -- end",
     )
+
+
+def test_a_surge_is_planned_like_a_fault_and_numbered_behind_them(project: Project):
+    load = "load: {locustfile: load.py, rate: 12/s, surges: [{at: 1s, for: 4s, rate: 60/s}]}"
+    made = plan(*project.load(load=load, faults="faults: [{kind: kill, service: orders, for: 1s}]"), 1)
+    (surge,) = made.surges
+    assert (surge.name, surge.at_s, surge.until_s, surge.extra_per_s) == ("2-surge", 12.0, 16.0, 48.0)
+    assert [surge.ordered(until_s) for until_s in (11.0, 12.0, 12.5, 16.0, 20.0)] == [0, 0, 24, 192, 192]
+    assert made.describe()[2:7] == (
+        "   11.00 s  -- fault, 10 s",
+        "   11.00 s     apply  1-kill  kill: orders-1, orders-2",
+        "   12.00 s     heal   1-kill",
+        "   12.00 s     apply  2-surge  surge: 60 arrivals a second in place of 12",
+        "   16.00 s     heal   2-surge",
+    )
+
+
+def test_a_surge_without_an_end_lasts_until_the_phase_ends(project: Project):
+    load = "load: {locustfile: load.py, rate: 12/s, surges: [{at: 1s, rate: 60/s}]}"
+    (surge,) = plan(*project.load(load=load, faults=""), 1).surges
+    assert (surge.name, surge.until_s) == ("1-surge", 21.0)

@@ -30,6 +30,7 @@ BEYOND_A_SCHEMA = {
     *("labels that no instance has together", "more than there are", "a caller that does not call"),
     *("a service that nobody calls", "settings that do not go together"),
     *("a beginning after the end", "an end after the phase"),
+    *("a hook that nobody could tell from nothing", "a hook with a setting that the target does not have"),
 }
 """What only the parser can know."""
 
@@ -78,6 +79,22 @@ def test_the_schema_refuses_what_the_parser_refuses(project: Project, case: str)
         load_experiment(path)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(read(path), experiment_schema(), jsonschema.Draft202012Validator)
+
+
+@pytest.mark.parametrize("faults", ["", "faults: [{kind: kill, service: box}]"], ids=["no fault", "a fault"])
+@pytest.mark.parametrize("surges", [None, "[]", "[{rate: 60/s}]"], ids=["no surges", "an empty list", "a surge"])
+def test_the_schema_asks_for_a_fault_or_a_surge_as_the_parser_does(project: Project, faults: str, surges: str | None):
+    more = "" if surges is None else f", surges: {surges}"
+    path = project.write(faults=faults, load=f"load: {{locustfile: load.py, rate: 30/s{more}}}")
+    document = read(path)
+    if faults or surges == "[{rate: 60/s}]":
+        load_experiment(path)
+        jsonschema.validate(document, experiment_schema(), jsonschema.Draft202012Validator)
+        return
+    with pytest.raises(UsageError):
+        load_experiment(path)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(document, experiment_schema(), jsonschema.Draft202012Validator)
 
 
 def test_every_kind_of_fault_is_in_the_schema():

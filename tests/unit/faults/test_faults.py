@@ -9,6 +9,7 @@ import pytest
 
 from chaos.errors import EnvironmentFailure
 from chaos.faults.base import Fault, Layer, Stream, ToxicCount, ToxicSpec, Traffic
+from chaos.faults.hook import Hook
 from chaos.faults.host import Kill, Pause, Restart, Stop
 from chaos.faults.network import (
     Bandwidth,
@@ -68,7 +69,9 @@ EXTENSIONS: dict[ToxicFault, dict[str, int | float | str]] = {
 }
 """Each toxic that only the embedded proxy has, and its attributes there; what is at its default is left out."""
 
-ALL: list[Fault] = [*TOXICS, *EXTENSIONS, Down(), Kill(), Stop(restart_after_s=1.0), Pause(), Restart()]
+HOOK = Hook(request="PUT /admin/disk", json='{"full": true}', undo="DELETE /admin/disk")
+
+ALL: list[Fault] = [*TOXICS, *EXTENSIONS, Down(), Kill(), Stop(restart_after_s=1.0), Pause(), Restart(), HOOK]
 
 
 def named(fault: Fault) -> str:

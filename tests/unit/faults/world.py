@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from chaos.errors import EnvironmentFailure
-from chaos.faults.base import ToxicCount, ToxicSpec, Traffic
+from chaos.faults.base import Request, ToxicCount, ToxicSpec, Traffic
 
 
 @dataclass
@@ -27,11 +28,16 @@ class SmallWorld:
     closed: set[str] = field(default_factory=set)
     gone: set[str] = field(default_factory=set)
     frozen: set[str] = field(default_factory=set)
+    hooked: set[str] = field(default_factory=set)
+    pids: dict[str, int | None] = field(default_factory=dict)
+    """Processes that are not 1."""
+    answers: dict[str, object] = field(default_factory=dict)
+    """What instances answer to a GET, as JSON."""
     log: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def harmed(self) -> bool:
-        return bool(self.toxics or self.closed or self.gone or self.frozen)
+        return bool(self.toxics or self.closed or self.gone or self.frozen or self.hooked)
 
     async def _harm(self, action: str, name: str) -> None:
         self.log.append((action, name))
@@ -93,3 +99,18 @@ class SmallWorld:
 
     def restart_later(self, instance: str, delay_s: float) -> None:
         self.log.append((f"restart_later {delay_s:g}", instance))
+
+    def pid_of(self, instance: str) -> int | None:
+        return self.pids.get(instance, 1)
+
+    async def ask(self, instance: str, request: Request) -> bytes:
+        match request.method:
+            case "GET":
+                self.log.append((f"GET {request.path}", instance))
+            case "DELETE":
+                self.hooked.discard(instance)
+                self.log.append((f"DELETE {request.path}", instance))
+            case _:
+                self.hooked.add(instance)
+                await self._harm(f"{request.method} {request.path} {request.json}".strip(), instance)
+        return json.dumps(self.answers.get(instance)).encode()

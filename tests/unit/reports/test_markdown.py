@@ -72,7 +72,8 @@ def test_the_part_of_a_fault_on_the_wire_is_who_is_called():
 
 def test_rows_of_one_part_stand_together_and_name_it_once():
     cache = [{"kind": "kill", "victims": ["cache-1"]}]
-    document = {"version": 1, "results": [result(), result(receipts=cache), result(experiment="Another box dies.")]}
+    again = result(experiment="Another box dies.", file="experiments/again.yaml")
+    document = {"version": 1, "results": [result(), result(receipts=cache, file="experiments/cache.yaml"), again]}
 
     rows = [cells(line) for line in results_table(document).splitlines()[2:]]
 
@@ -81,13 +82,23 @@ def test_rows_of_one_part_stand_together_and_name_it_once():
 
 
 def test_only_metrics_that_all_experiments_have_a_rule_about_are_shown_unless_some_are_named():
-    document = {"version": 1, "results": [result(), result(steady_state=[rule("plays", 0.999)])]}
+    other = result(steady_state=[rule("plays", 0.999)], file="experiments/other.yaml")
+    document = {"version": 1, "results": [result(), other]}
 
     shared, named = results_table(document), results_table(document, metrics=["delay_p99_s"])
 
     assert cells(shared.splitlines()[0])[4:6] == ["plays", "without protections"]
     assert "delay" not in shared
     assert [cells(line)[4:6] for line in named.splitlines()[2:]] == [["50 ms", "4.89 s"], ["-", "-"]]
+
+
+def test_of_an_experiment_in_several_documents_the_last_one_counts():
+    other = result(file="experiments/other.yaml")
+    table = results_table({"version": 1, "results": [result(outcome="violated"), other]}, result(recovery_s=2.0))
+
+    rows = [cells(line) for line in table.splitlines()[2:]]
+
+    assert [(row[3], row[-1]) for row in rows] == [("held", "2 s"), ("held", "at once")]
 
 
 def test_what_was_not_measured_is_a_dash():

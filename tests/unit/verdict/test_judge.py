@@ -9,9 +9,11 @@ import pytest
 from chaos.errors import Outcome
 from chaos.events import InstanceDied
 from chaos.experiment.model import PhaseName
+from chaos.experiment.plan import PlannedSurge
 from chaos.samples import SampleOutcome
 from chaos.verdict.judge import judge
 from chaos.verdict.recovery import recovery_s
+from chaos.verdict.surge import surge_receipt
 from chaos.verdict.windows import SampleStore
 from tests.unit.verdict.building import PHASES, TOPOLOGY, every, experiment, guard, receipt, sample, store_of
 
@@ -55,6 +57,7 @@ class Case:
     options: dict = field(default_factory=dict)
 
 
+SURGE = PlannedSurge(name="2-surge", at_s=13.0, until_s=17.0, rate_per_s=60.0, base_per_s=12.0)
 ALL_FAIL = every(1, 12.0, 32.0)
 CASES = [
     Case("all is well", HELD, "playback availability was 100 % where >= 99.5 % was asked"),
@@ -105,6 +108,24 @@ CASES = [
         "touched nothing",
         store={"fails": ALL_FAIL},
         options={"receipts": [receipt(touched=False)]},
+    ),
+    Case(
+        "a surge that the generator did not make",
+        INCONCLUSIVE,
+        "the surge 2-surge did not come (70 of 192 more arrivals began in 4 s): what was measured says",
+        options={"receipts": [receipt(), surge_receipt(SURGE, sent=70, until_s=17.0)]},
+    ),
+    Case(
+        "a surge that came",
+        HELD,
+        "100 %",
+        options={"receipts": [receipt(), surge_receipt(SURGE, sent=190, until_s=17.0)]},
+    ),
+    Case(
+        "a surge that healing ended early came as far as it was ordered",
+        HELD,
+        "100 %",
+        options={"receipts": [receipt(), surge_receipt(SURGE, sent=48, until_s=14.0)]},
     ),
     Case("no fault was applied", INCONCLUSIVE, "no fault was applied", options={"receipts": []}),
     Case(
