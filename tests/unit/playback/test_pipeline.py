@@ -145,7 +145,7 @@ async def test_what_cannot_be_read_goes_to_the_dead_letters_and_stops_nobody(val
 
 async def test_whatever_is_put_into_the_stream_by_hand_is_counted_or_goes_to_the_dead_letters(valkeys):
     token = {"Authorization": f"Bearer {SETTINGS['admin_token']}"}
-    asked = [(event(), token, 202), (b"poison", token, 202), (b"", token, 400), (b"x", {}, 401)]
+    asked = [(event().to_bytes(), token, 202), (b"poison", token, 202), (b"", token, 400), (b"x", {}, 401)]
     async with Plant() as target:
         pipeline = await target.build(*valkeys)
         for body, headers, status in asked:
