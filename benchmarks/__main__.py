@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from benchmarks import isolation, kills, overhead, proxy, proxy_soak, scaling, sustained, target, target_cost
+from benchmarks import (
+    isolation,
+    kills,
+    overhead,
+    proxy,
+    proxy_soak,
+    recommendation,
+    scaling,
+    sustained,
+    target,
+    target_cost,
+)
 
 if __name__ == "__main__":
     isolation.main()
@@ -13,4 +24,5 @@ if __name__ == "__main__":
     overhead.main()
     sustained.main()
     scaling.main()
+    recommendation.main()
     kills.main()

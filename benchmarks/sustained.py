@@ -1,4 +1,4 @@
-"""Fifty plays a second, with probing and chunks, beside Locust, the proxies and all services on this machine."""
+"""Fifty plays a second and all other visits, beside Locust, the proxies and all services on this machine."""
 
 from __future__ import annotations
 
@@ -26,6 +26,9 @@ def main() -> None:
                 f"{baseline['playback_availability']:.2%}",
                 f"{baseline['play_delay_p50_s'] * 1000:.0f} / {baseline['play_delay_p99_s'] * 1000:.0f} ms",
                 f"{baseline['rebuffer_ratio']:.3%}",
+                " / ".join(
+                    f"{baseline[f'{kind}_availability']:.1%}" for kind in ("browse", "search", "signup", "login")
+                ),
                 f"{lag_s * 1000:.1f} ms",
                 str(run.document["outcome"]),
             )
@@ -39,6 +42,7 @@ def main() -> None:
                 "availability",
                 "play delay p50 / p99",
                 "rebuffering",
+                "home / search / sign-up / log-in",
                 "start lag p99",
                 "outcome",
             ),

@@ -36,6 +36,7 @@ from targets.playback import tokens
 from targets.playback.admin import AdminGate
 from targets.playback.gateway_admin import Admin, Routes
 from targets.playback.gateway_filters import Answer, Exchange, FilterChain, Stage
+from targets.playback.gateway_keys import GRACE_S, GatewayKeys, KeyAdmin
 from targets.playback.gateway_routes import Canary, Route, RouteTable
 from targets.playback.gateway_rules import (
     BODY_MAX,
@@ -181,18 +182,22 @@ class Gateway:
         self.traffic = Traffic()
         service = AskService(context)
         service.prepare(self.routes.table)
+        grace_s = context.number("key_grace_s", GRACE_S) if context.on("key_grace") else 0.0
+        keys = GatewayKeys(tokens.Keyring.from_settings(context.config.settings), grace_s=grace_s)
         self.chain = FilterChain(context.now)
         self.chain.add(
             Sizes(),
             FindRoute(lambda: self.routes.table),
-            Authentication(tokens.Keyring.from_settings(context.config.settings)),
+            Authentication(keys),
             service,
             StaticAnswer(),
             CountTraffic(self.traffic),
         )
         if context.on("rate_limits"):
             self.chain.add(*_rate_limits(context))
-        self.admin = Admin(AdminGate.of(context), self.routes, self.chain, self.traffic, context.now)
+        gate = AdminGate.of(context)
+        self.key_admin = KeyAdmin(gate, keys, context.now)
+        self.admin = Admin(gate, self.routes, self.chain, self.traffic, context.now)
 
     async def handle(self, request: web.Request) -> web.Response:
         """Answer any request."""
@@ -247,6 +252,7 @@ def build(context: Context) -> web.Application:
     """Return the gateway's application."""
     gateway = Gateway(context)
     app = application(context, priority=gateway.priority)
+    gateway.key_admin.add_to(app)  # before the others: what is not theirs leads nowhere
     gateway.admin.add_to(app)
     app.router.add_route("*", "/{path:.*}", gateway.handle)
     return app

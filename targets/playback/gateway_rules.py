@@ -18,6 +18,7 @@ from zlib import crc32
 
 from targets.playback import tokens
 from targets.playback.gateway_filters import Answer, Exchange, Filter, Stage
+from targets.playback.gateway_keys import GatewayKeys
 from targets.playback.gateway_routes import RouteTable
 from targets.playback.gateway_traffic import Traffic
 from targets.playback.rate_limit import RateLimiter
@@ -108,7 +109,7 @@ class Authentication:
 
     name, stage, order = "authentication", Stage.PRE, 40
 
-    def __init__(self, keys: tokens.Keyring) -> None:
+    def __init__(self, keys: GatewayKeys) -> None:
         self._keys = keys
 
     async def apply(self, exchange: Exchange) -> None:
@@ -116,7 +117,7 @@ class Authentication:
         if exchange.route is not None and exchange.route.open:
             return
         try:
-            exchange.subscriber = tokens.verify(_token(exchange), self._keys, now_s=exchange.begun_s)
+            exchange.subscriber = self._keys.verify(_token(exchange), exchange.begun_s)
         except tokens.InvalidToken as error:
             exchange.answer = refusal(401, f"not a valid token: {error}", WWW_Authenticate="Bearer")
 

@@ -2,6 +2,7 @@
 
     GET /pipeline                what waits, what was counted, duplicates, dead letters, the delay from event to row
     GET /pipeline/dead_letters   the newest dead letters, with the reason of each
+    POST /admin/events           puts the body into the stream as it is, as an emitter would an event: 202; see `admin`
 
 Any number of instances share the work through one consumer group; each may be killed at any moment. A message goes
 through these steps:
@@ -26,6 +27,7 @@ from aiohttp import web
 
 from chaos.resilience import BreakerSettings, CommandSettings
 from chaos.resilience.latency import quantile
+from targets.playback.admin import AdminGate
 from targets.playback.business import WRITE_EVERY_S, Lake
 from targets.playback.counting import EffectsOf, sort, step_of
 from targets.playback.dates import Calendar, epoch_of
@@ -56,6 +58,9 @@ _READ_SETTINGS = CommandSettings(
 _APPLY_SETTINGS = CommandSettings(
     timeout_s=2.0, max_concurrent=4, breaker=BreakerSettings(minimum_calls=5, open_s=0.3, open_max_s=1.0)
 )
+EVENT_BYTES_MAX = 4_096
+"""The longest event that may be put into the stream by hand."""
+
 _SHOW_SETTINGS = CommandSettings(timeout_s=0.5, max_concurrent=4, breaker=BreakerSettings(open_s=0.5))
 
 
@@ -179,6 +184,7 @@ class Pipeline:
         self._consumer = Consumer(context, self._stream, self._rows, effects=effects)
         self._lake = Lake(context, self._stream)
         self._ask = context.isolation.command("events.show", self._totals, fallback=_unknown, settings=_SHOW_SETTINGS)
+        self._put = context.isolation.command("events.put", self._put_one, settings=_SHOW_SETTINGS)
         self._letters = context.isolation.command("events.dead_letters", self._dead_letters, settings=_SHOW_SETTINGS)
         self._answered = False
         context.repeat(self._step, period_s=READ_EVERY_S)
@@ -215,6 +221,14 @@ class Pipeline:
             ]
         )
 
+    async def put(self, request: web.Request) -> web.Response:
+        """Answer ``POST /admin/events``: whatever it is, it is for the consumers to find out."""
+        body = await request.read()
+        if not 1 <= len(body) <= EVENT_BYTES_MAX:
+            return json_response({"error": f"an event has 1 to {EVENT_BYTES_MAX} bytes"}, status=400)
+        await self._put(body)
+        return json_response({"put": len(body)}, status=202)
+
     async def close(self) -> None:
         """Close the connections."""
         await self._rows.close()
@@ -227,6 +241,9 @@ class Pipeline:
 
     async def _dead_letters(self) -> Sequence[DeadLetter]:
         return await self._stream.dead_letters(count=_DEAD_LETTERS_SHOWN)
+
+    async def _put_one(self, event: bytes) -> None:
+        await self._stream.add([event])
 
     async def _totals(self) -> dict[str, object]:
         backlog = await self._stream.backlog()
@@ -252,6 +269,7 @@ def application_of(context: Context, pipeline: Pipeline) -> web.Application:
     app = application(context, ready=lambda: pipeline.ready)
     app.router.add_get("/pipeline", pipeline.show)
     app.router.add_get("/pipeline/dead_letters", pipeline.dead_letters)
+    app.router.add_post("/admin/events", AdminGate.of(context).guard(pipeline.put))
 
     async def close(_: web.Application) -> None:
         await pipeline.close()

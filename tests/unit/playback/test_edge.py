@@ -336,6 +336,24 @@ async def test_the_gateways_own_filters_can_be_neither_replaced_nor_taken_away()
         assert (await target.admin("GET", "/nothing"))[0] == 404
 
 
+async def test_a_signing_key_is_retired_and_restored_while_it_runs():
+    for settings, status, counts in (({}, 200, (1, 0)), ({"key_grace_s": 0}, 401, (0, 1))):
+        async with Edge() as target:
+            await target.build(Service(), **settings)
+            assert (await target.ask())[0] == 200
+
+            assert (await target.admin("DELETE", "/keys/0"))[0] == 200
+            assert (await target.ask())[0] == status
+            _, shown = await target.admin("GET", "/keys")
+            assert shown["keys"] == {"0": {"retired": True}}
+            assert (shown["by_retired"], shown["refused"]) == counts
+
+            assert (await target.admin("PUT", "/keys/0"))[0] == 200
+            assert (await target.ask())[0] == 200
+            assert (await target.admin("DELETE", "/keys/none")) == (404, {"error": "there is no key 'none'"})
+            assert (await target.admin("DELETE", "/keys/0", token="wrong"))[0] == 401
+
+
 async def test_traffic_shows_what_passed_by_route():
     async with Edge() as target:
         await target.build(Service())

@@ -14,7 +14,15 @@ from targets.playback.event_stream import EventStream
 from targets.playback.home_rows import popular_from_bytes, recommendation_from_bytes
 from targets.playback.pipeline import BATCH_MAX, Pipeline, application_of, build
 from targets.playback.service import Context
-from tests.unit.playback.little_target import LittleTarget, config, dead_address, running_valkey, until, valkey_process
+from tests.unit.playback.little_target import (
+    SETTINGS,
+    LittleTarget,
+    config,
+    dead_address,
+    running_valkey,
+    until,
+    valkey_process,
+)
 from tests.unit.playback.pipeline_fixtures import client, event
 
 
@@ -133,6 +141,19 @@ async def test_what_cannot_be_read_goes_to_the_dead_letters_and_stops_nobody(val
     assert len(reasons) == 5
     assert any("ahead of now" in reason for reason in reasons)
     assert any("at most 1024 bytes, not 5000" in reason for reason in reasons)
+
+
+async def test_whatever_is_put_into_the_stream_by_hand_is_counted_or_goes_to_the_dead_letters(valkeys):
+    token = {"Authorization": f"Bearer {SETTINGS['admin_token']}"}
+    asked = [(event().to_bytes(), token, 202), (b"poison", token, 202), (b"", token, 400), (b"x", {}, 401)]
+    async with Plant() as target:
+        pipeline = await target.build(*valkeys)
+        for body, headers, status in asked:
+            async with target.http.post(f"http://{pipeline}/admin/events", data=body, headers=headers) as response:
+                assert response.status == status
+        shown = await target.until_worked_off(pipeline, of=2)
+
+    assert shown["totals"] == {"counted": 1, "duplicates": 0, "dead_letters": 1}
 
 
 def dead_letter_reasons(address):
