@@ -1,7 +1,8 @@
 """The transcoder: makes the encodings of new titles from the studio's masters, and hands them to the origin.
 
     POST /sources   {"title": "title-0501", "chunks": 12}: 202, a job is queued (``chunks``: as long as a session)
-    GET  /jobs      {"queued": [...], "running": [...], "done": [...], "dead": [...]}, with attempts and errors
+    GET  /jobs      {"queued": [...], "running": [...], "done": [...], "dead": [...]}, with attempts and errors, and
+                    "totals": how many of each there are, and of all together
 
 Any number of instances share the jobs (see `jobs`), and each may be killed at any moment. A job goes like this:
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 
 from aiohttp import web
 
@@ -167,7 +169,10 @@ class Sources:
     async def get_jobs(self, _: web.Request) -> web.Response:
         """Answer ``GET /jobs``; of each state the first hundred, by title."""
         shown: dict[str, list[dict[str, object]]] = {state.value: [] for state in JobState}
-        for job in await self._show():
+        jobs = await self._show()
+        counted = Counter(job.state.value for job in jobs)
+        totals = {**{state.value: counted[state.value] for state in JobState}, "all": len(jobs)}
+        for job in jobs:
             if len(shown[job.state]) < _SHOWN_MAX:
                 shown[job.state].append(
                     {
@@ -178,7 +183,7 @@ class Sources:
                         "error": job.error,
                     }
                 )
-        return json_response(shown)
+        return json_response({**shown, "totals": totals})
 
 
 def build(context: Context) -> web.Application:

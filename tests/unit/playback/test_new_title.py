@@ -215,7 +215,9 @@ async def test_a_job_whose_origin_is_gone_is_dead_in_the_end_and_can_be_asked_fo
             return bool((await target.get(transcoder, "/jobs"))[1]["dead"])
 
         await until(is_dead)
-        (job,) = (await target.get(transcoder, "/jobs"))[1]["dead"]
+        _, shown = await target.get(transcoder, "/jobs")
+        (job,) = shown["dead"]
+        assert shown["totals"] == {"queued": 0, "running": 0, "done": 0, "dead": 1, "all": 1}
         assert (job["title"], job["attempts"]) == (TITLE, 3)
         assert job["error"].startswith("ClientConnectorError")
         status, answer = await target.post(transcoder, "/sources", {"title": TITLE})
