@@ -13,15 +13,13 @@ import random
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from chaos.resilience import BreakerSettings, Collapser, CommandSettings
 from chaos.topology.model import CalledInstance
+from targets.playback import valkey_client
 from targets.playback.service import Context
 from targets.playback.transport import FAILURES, CallFailed
 
@@ -44,24 +42,19 @@ _READ_SETTINGS = CommandSettings(
 _WRITE_SETTINGS = CommandSettings(timeout_s=0.3, max_concurrent=2, breaker=BreakerSettings(open_s=2.0))
 
 
+def connect_zone(called: CalledInstance) -> Any:
+    """Return a client of one zone's server."""
+    return valkey_client.connect(called.address, socket_timeout_s=_SOCKET_TIMEOUT_S, connections_max=_CONNECTIONS_MAX)
+
+
 class Zone:
     """One Valkey server. Raises CallFailed whatever the client library calls its trouble."""
 
     def __init__(self, called: CalledInstance, *, ttl_s: float, rng: random.Random) -> None:
         self.name = called.labels.get("zone", called.instance)
-        host, _, port = called.address.rpartition(":")
         self._ttl_ms = ttl_s * 1000
         self._rng = rng
-        # Repeating, waiting and giving up are the business of the Command around each call.
-        self._redis = Redis(
-            host=host,
-            port=int(port),
-            protocol=2,
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=_SOCKET_TIMEOUT_S,
-            socket_connect_timeout=_SOCKET_TIMEOUT_S,
-            max_connections=_CONNECTIONS_MAX,
-        )
+        self._redis = connect_zone(called)
 
     async def read(self, keys: Sequence[str]) -> Mapping[str, bytes] | None:
         """Return the values of those ``keys`` that are there."""

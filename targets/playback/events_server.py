@@ -6,11 +6,9 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from targets.playback import valkey_client
 from targets.playback.transport import CallFailed
 
 CONNECTIONS_MAX = 16
@@ -22,21 +20,8 @@ class NoGroup(CallFailed):
 
 
 def connect(address: str) -> Any:
-    """Return a client of the server at ``address``; nothing is sent yet.
-
-    Repeating and giving up are the business of the Command around each call. The client's answers have other types from
-    version to version, and it declares them all: hence Any.
-    """
-    host, _, port = address.rpartition(":")
-    return Redis(
-        host=host,
-        port=int(port),
-        protocol=2,
-        retry=Retry(NoBackoff(), 0),
-        socket_timeout=SOCKET_TIMEOUT_S,
-        socket_connect_timeout=SOCKET_TIMEOUT_S,
-        max_connections=CONNECTIONS_MAX,
-    )
+    """Return a client of the server at ``address``; nothing is sent yet."""
+    return valkey_client.connect(address, socket_timeout_s=SOCKET_TIMEOUT_S, connections_max=CONNECTIONS_MAX)
 
 
 @contextlib.contextmanager

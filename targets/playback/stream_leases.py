@@ -19,16 +19,13 @@ import contextlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 from zlib import crc32
 
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from chaos.resilience import BreakerSettings, CommandSettings
 from chaos.topology.model import CalledInstance
+from targets.playback.cache_client import connect_zone
 from targets.playback.service import Context
 from targets.playback.streams import COMMANDS, STREAMS_MAX, Fate, Stream
 from targets.playback.transport import FAILURES, CallFailed
@@ -37,8 +34,6 @@ from targets.playback.validation import Subscriber
 LEASE_S = 20.0
 RELEASE_EVERY_S = 0.2
 _RELEASING_MAX = 1_000
-_CONNECTIONS_MAX = 64
-_SOCKET_TIMEOUT_S = 0.5
 
 _CLAIM_SETTINGS = CommandSettings(
     timeout_s=0.08, max_concurrent=64, fallback_max_concurrent=256, breaker=BreakerSettings(open_s=2.0)
@@ -96,18 +91,7 @@ class LeaseZone:
     def __init__(self, called: CalledInstance, *, lease_s: float) -> None:
         self.name = called.labels.get("zone", called.instance)
         self._lease_ms = math.ceil(lease_s * 1000)
-        host, _, port = called.address.rpartition(":")
-        # Repeating and giving up are the business of the Command around each call.
-        # The client's answers have other types from version to version, and it declares them all: hence Any.
-        self._redis: Any = Redis(
-            host=host,
-            port=int(port),
-            protocol=2,
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=_SOCKET_TIMEOUT_S,
-            socket_connect_timeout=_SOCKET_TIMEOUT_S,
-            max_connections=_CONNECTIONS_MAX,
-        )
+        self._redis = connect_zone(called)
         self._claim = self._redis.register_script(_CLAIM)
         self._tell = self._redis.register_script(_TELL)
 
