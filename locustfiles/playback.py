@@ -41,6 +41,9 @@ from locustfiles.playback_world import World
 
 PART_MESSAGE = "playback-part"
 
+GOODBYE_S = 0.5
+"""At least so long is there for reports of the sessions that the end of the load cuts off."""
+
 
 class Audience(User):
     """Stands for the audience in Locust's web interface; the people themselves are started by dispatchers.
@@ -77,6 +80,7 @@ def play_for_runner(environment: Environment, order: LoadOrder, station: Station
     crowd.stop()
     crowd.settle(finish_by_s)
     crowd.end("no outcome by the end of the run")
+    crowd.say_goodbye(max(finish_by_s, clock.monotonic_s() + GOODBYE_S))
     station.done()
 
 
@@ -132,6 +136,7 @@ class PlainLoad:
     def _stop(self, **_: object) -> None:
         if self._crowd is not None:
             self._crowd.end(None)
+            self._crowd.say_goodbye(clock.monotonic_s() + GOODBYE_S)
 
     def _config(self) -> InstanceConfig:
         options = self._options

@@ -10,6 +10,9 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
+import gevent
+
+from chaos import clock
 from chaos.load.arrivals import Arrival
 from chaos.load.dispatcher import Dispatcher
 from locustfiles.playback_mix import VisitKind, schedules
@@ -19,6 +22,9 @@ from locustfiles.playback_world import World
 
 VISITORS_MAX = 1_000
 """No more of one kind at a time; the next begins late, and says so. It takes 200 visits a second to a dead service."""
+
+FAREWELLS_AT_ONCE = 16
+"""A crowd of 50 plays/s leaves some 600 behind; over so many connections that takes about half a second."""
 
 
 class Crowd:
@@ -69,6 +75,18 @@ class Crowd:
         """End all; without an outcome they have failed for ``reason`` (None: they are not recorded)."""
         for dispatcher in self._all():
             dispatcher.end(reason)
+
+    def say_goodbye(self, until_s: float) -> None:
+        """Report the stop of the sessions that were cut off, but do nothing of it after ``until_s``.
+
+        Otherwise their streams count until their leases have run out, and whoever comes next to the same accounts, in
+        the next run on this target, is refused.
+        """
+        farewells = self._world.farewells
+        senders = [gevent.spawn(self._world.device().send_each, farewells) for _ in range(FAREWELLS_AT_ONCE)]
+        gevent.joinall(senders, timeout=max(0.0, until_s - clock.monotonic_s()))
+        gevent.killall(senders, block=False)
+        farewells.clear()
 
     def _all(self) -> tuple[Dispatcher, ...]:
         return (self._plays, *self._visits.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator
 from typing import Any, TypeVar, assert_never
 
@@ -118,6 +119,15 @@ class Device:
 
         Device._aside += 1
         gevent.spawn(send)
+
+    def send_each(self, requests: deque[client.HttpRequest]) -> None:
+        """Take one request after the other from ``requests`` and send it, whatever comes of it, until none is left."""
+        try:
+            while requests:
+                request = requests.popleft()
+                self._exchange(self._connection_to(request.address, fresh=False), request)
+        finally:
+            self._close_all()
 
     def _connection_to(self, address: str, *, fresh: bool) -> Connection:
         """Return the open connection to ``address``, or a new one, and close all others."""

@@ -69,6 +69,8 @@ class Viewer:
         if not self.settled and reason is not None:
             self._tell(client.Failed(now_s=now_s, reason=reason))
         self._over = True
+        if (farewell := self._client.farewell(now_s)) is not None:
+            self._world.farewells.append(farewell)
 
     # ---- what the client tells
 

@@ -14,6 +14,7 @@ from locustfiles.playback_device import Device, Statistics
 from locustfiles.playback_mix import VisitKind
 from targets.playback.client_account import Account
 from targets.playback.client_order import ClientConfig, PlayOrder
+from targets.playback.client_protocol import HttpRequest
 from targets.playback.client_viewing import Viewing
 from targets.playback.seed_data import SeedData
 from targets.playback.validation import Plan, Subscriber
@@ -43,6 +44,8 @@ class World:
         self.seed = seed  # the run's: who comes and what they watch; the target's, in config, decides who there is
         self.elb = config.calls["elb"][0].address
         self.config = ClientConfig.of(config.settings, config.disabled)
+        self.farewells: deque[HttpRequest] = deque()
+        """What is to be reported of sessions that were cut off."""
         self._run = f"{seed}"
         self._data = SeedData.of(config)
         self._signing_key = str(config.settings["signing_key"])

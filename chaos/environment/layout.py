@@ -112,6 +112,19 @@ class Layout:
         """Return for each caller of the instance the address of that caller's proxy."""
         return {edge.caller: self.edge_address(edge.name) for edge in self.edges.values() if edge.callee == instance}
 
+    def ports_of(self, name: str) -> tuple[int, ...]:
+        """Return the ports at which the connections of an edge or an instance are seen; nothing for an unknown name.
+
+        Those of an instance that nobody calls are seen at the proxies through which it calls others.
+        """
+        if (port := self.edge_ports.get(name)) is not None:
+            return (port,)
+        if (port := self.instance_ports.get(name)) is None:
+            return ()
+        if any(edge.callee == name for edge in self.edges.values()):
+            return (port,)
+        return (port, *(self.edge_ports[edge.name] for edge in self.edges.values() if edge.caller == name))
+
     def _calls(self, caller: str, services: Sequence[str]) -> dict[str, tuple[CalledInstance, ...]]:
         calls: dict[str, list[CalledInstance]] = {service: [] for service in services}
         for edge in self.edges.values():

@@ -253,7 +253,8 @@ class Environment:
     async def open_connections(self, names: Sequence[str]) -> int:
         """Return how many connections are established now to these edges' proxies or these instances.
 
-        Counted at the side of the proxy or instance; connections it has not accepted yet count too.
+        Counted at the side of the proxy or instance; connections it has not accepted yet count too. An instance that
+        nobody calls (a worker at a queue) is connected to those that it calls itself: these connections count for it.
         """
         return (await asyncio.to_thread(kernel.port_use, self._port_numbers(names))).connections
 
@@ -372,11 +373,11 @@ class Environment:
     def _port_numbers(self, names: Sequence[str]) -> Collection[int]:
         ports: set[int] = set()
         for name in names:
-            port = self._layout.edge_ports.get(name) or self._layout.instance_ports.get(name)
-            if port is None:
+            connected = self._layout.ports_of(name)
+            if not connected:
                 known = (*self._layout.edge_ports, *self._layout.instance_ports)
                 raise EnvironmentFailure(f"the target has no edge or instance {name!r}{suggest(name, known)}")
-            ports.add(port)
+            ports.update(connected)
         return ports
 
 

@@ -110,7 +110,10 @@ class World(Protocol):
         """Return what this toxic has counted on each edge; None where the proxy server does not count that."""
 
     async def open_connections(self, names: Sequence[str]) -> int:
-        """Return how many connections are established to these edges' proxies or these instances now."""
+        """Return how many connections are established to these edges' proxies or these instances now.
+
+        For an instance that nobody calls, those count that it has itself to others.
+        """
 
     async def waiting_bytes(self, instances: Sequence[str]) -> int:
         """Return the bytes and connections that wait unread in front of these instances' sockets now."""

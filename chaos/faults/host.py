@@ -2,7 +2,8 @@
 
 The victims are instances. Ended processes are started again when the fault is taken back, or earlier by a supervisor
 (``restart_after_s``), as a process manager or an orchestrator would. A process that nobody was connected to was not
-missed by anyone: the receipt counts the connections that were open when the fault fell.
+missed by anyone: the receipt counts the connections that were open when the fault fell. A worker, which nobody calls,
+has those that it opened itself.
 """
 
 from __future__ import annotations

@@ -89,6 +89,7 @@ class PlaybackClient:
         self._ticket: Ticket | None = None
         self._presses: deque[Press] = deque(order.viewing.presses)
         self._over = ""  # why, once it is
+        self._reports: PlayReports | None = None
         self._kbps: int | None = None
         self._rounds = 0  # times that all OCAs have failed
         self._slow_in_a_row = 0
@@ -113,7 +114,7 @@ class PlaybackClient:
             return
         self._ticket = ticket = asked.result
         self._buffer = buffer = PlaybackBuffer(total_s=ticket.chunks * ticket.chunk_s)
-        reports = PlayReports(self._order, ticket)
+        self._reports = reports = PlayReports(self._order, ticket)
         yield from self._stream(ticket, buffer, reports)
         stopped = reports.stopped(self._account.token, watched_s=buffer.watched_s, reason=self._over)
         yield from self._send_aside(stopped)
@@ -135,6 +136,17 @@ class PlaybackClient:
                 kbit=account.kbit,
             )
         )
+
+    def farewell(self, now_s: float) -> HttpRequest | None:
+        """Return the report of a session that is cut off, to be sent by whoever does so; None when there is none.
+
+        A service that is not told counts the session's stream until its lease runs out.
+        """
+        if self._buffer is None or self._reports is None or self._over:
+            return None
+        self._buffer.advance(now_s)
+        self._over = "cut off"
+        return self._reports.stopped(self._account.token, watched_s=self._buffer.watched_s, reason=self._over)
 
     # ---- streaming
 

@@ -17,7 +17,9 @@ the caller: nobody outside can bring a passport along, and nothing inside shows 
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 from aiohttp import web
 
@@ -25,6 +27,7 @@ from chaos.resilience import (
     BreakerSettings,
     Command,
     CommandSettings,
+    Deadline,
     DeadlineShare,
     Gradient2Settings,
     Replicas,
@@ -34,10 +37,12 @@ from chaos.resilience.shedding import Priority
 from chaos.resilience.web import Rejected, Reply
 from targets.playback import tokens
 from targets.playback.admin import AdminGate
+from targets.playback.dates import Calendar
+from targets.playback.discovery import SHOWN_MAX
 from targets.playback.gateway_admin import Admin, Routes
 from targets.playback.gateway_filters import Answer, Exchange, FilterChain, Stage
 from targets.playback.gateway_keys import GRACE_S, GatewayKeys, KeyAdmin
-from targets.playback.gateway_routes import Canary, Route, RouteTable
+from targets.playback.gateway_routes import TIMEOUT_MAX_S, Canary, Route, RouteTable
 from targets.playback.gateway_rules import (
     BODY_MAX,
     Authentication,
@@ -51,8 +56,10 @@ from targets.playback.gateway_rules import (
 from targets.playback.gateway_traffic import Traffic
 from targets.playback.passport import HEADER, Passport, client_address
 from targets.playback.rate_limit import RateLimiter
+from targets.playback.seed_data import SeedData
 from targets.playback.service import Context, application
 from targets.playback.transport import FAILURES, chosen, json_of, may_be_repeated
+from targets.playback.validation import Plan
 
 PASSED_ON = ("Content-Type", "Idempotency-Key", "If-None-Match")
 PASSED_BACK = ("ETag", "Retry-After", "Cache-Control")
@@ -62,22 +69,23 @@ POOLS_MAX = 32
 DEFAULT_ROUTES: tuple[Mapping[str, object], ...] = (
     {"path": "/play", "methods": ["POST"], "service": "play_api", "priority": "critical", "repeatable": True},
     {"path": "/activity", "methods": ["POST"], "service": "play_api", "priority": "bulk", "repeatable": True},
-    {"path": "/home", "methods": ["GET"], "service": "discovery_api", "priority": "low", "static": {"rows": []}},
-    {"path": "/search", "methods": ["GET"], "service": "discovery_api", "static": {"titles": []}},
+    {"path": "/home", "methods": ["GET"], "service": "discovery_api", "priority": "low", "timeout_s": 0.8},
+    {"path": "/search", "methods": ["GET"], "service": "discovery_api", "timeout_s": 0.8, "static": {"titles": []}},
     {"path": "/login", "methods": ["POST"], "service": "signup_api", "open": True, "repeatable": True},
     {"path": "/signup", "methods": ["POST"], "service": "signup_api", "open": True},
     {"path": "/account", "methods": ["GET"], "service": "signup_api"},
     {"path": "/account/*", "methods": ["GET", "POST"], "service": "signup_api"},
 )
-"""The table a gateway begins with: of these, the routes to services that it calls."""
+"""The table a gateway begins with: of these, the routes to services that it calls. ``/home`` has a static page as well:
+see `static_home`."""
 
 _ROUTE_SETTINGS = CommandSettings(
-    timeout_s=1.4,
+    timeout_s=TIMEOUT_MAX_S,
     adaptive=Gradient2Settings(initial=256, minimum=64, maximum=512),
     breaker=BreakerSettings(open_s=1.0, open_growth=1.5, open_max_s=3.0),
 )
 _REPLICA_SETTINGS = ReplicaSettings(
-    attempts=2, attempt_timeout_s=0.75, share=DeadlineShare.ALL, breaker=BreakerSettings(open_s=1.0)
+    attempts=2, attempt_timeout_s=0.75, share=DeadlineShare.EVEN, breaker=BreakerSettings(open_s=1.0)
 )
 
 
@@ -111,7 +119,8 @@ class AskService:
             exchange.answer = refusal(413, f"a body has at most {BODY_MAX} bytes")
             return
         try:
-            reply = await self._command(route)(exchange, route, body)
+            with self._limit_of(route):
+                reply = await self._command(route)(exchange, route, body)
         except Rejected as rejected:
             exchange.answer = _answer(rejected.status, rejected.body, rejected.headers)
             return
@@ -152,6 +161,12 @@ class AskService:
             json_of(reply)
         return reply
 
+    def _limit_of(self, route: Route) -> AbstractContextManager[object]:
+        """Return the deadline of a route that is in more of a hurry than its command."""
+        if route.timeout_s >= TIMEOUT_MAX_S or not self._context.isolation.enabled:
+            return nullcontext()
+        return Deadline.within(route.timeout_s)
+
     def _command(self, route: Route) -> Command[[Exchange, Route, bytes], Reply]:
         command = self._commands.get(route.path)
         if command is None:
@@ -177,7 +192,13 @@ class Gateway:
     def __init__(self, context: Context) -> None:
         self._now = context.now
         instances = context.instances()
-        first = [route for route in DEFAULT_ROUTES if route["service"] in instances]
+        calendar = Calendar.of(context.config.settings, began_s=context.now())
+        home = static_home(SeedData.of(context.config), calendar.date(context.now()))
+        first = [
+            {**route, "static": home} if route["path"] == "/home" else route
+            for route in DEFAULT_ROUTES
+            if route["service"] in instances
+        ]
         self.routes = Routes(RouteTable.from_json({"routes": first}, instances), instances)
         self.traffic = Traffic()
         service = AskService(context)
@@ -222,6 +243,16 @@ class Gateway:
             return Priority.CRITICAL
         route = self.routes.table.find(request.path)
         return Priority.LOW if route is None else route.priority
+
+
+def static_home(data: SeedData, today: dt.date) -> Mapping[str, object]:
+    """Return the home page that is shown when nobody can make one: titles that everybody may play."""
+    anywhere = [
+        title.id
+        for title in data.titles
+        if title.minimum_plan is Plan.BASIC and all(title.window_on(country, today) for country in data.countries)
+    ]
+    return {"rows": [{"title": "Explore", "kind": "static", "titles": anywhere[:SHOWN_MAX]}]}
 
 
 def _rate_limits(context: Context) -> tuple[RateLimits, RateLimits]:

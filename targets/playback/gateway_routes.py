@@ -5,14 +5,15 @@ A table is JSON, and replaced as a whole while the gateway runs::
     {"routes": [
       {"path": "/play", "methods": ["POST"], "service": "play_api", "priority": "critical", "repeatable": true,
        "canary": {"instances": ["play_api-2"], "percent": 5, "accounts": ["subscriber-00042"], "header": "X-Canary"}},
-      {"path": "/account/*", "methods": ["GET", "POST"], "service": "signup_api"},
+      {"path": "/account/*", "methods": ["GET", "POST"], "service": "signup_api", "timeout_s": 0.8},
       {"path": "/login", "methods": ["POST"], "service": "signup_api", "open": true}
     ]}
 
 ``/account/*`` is every path that begins with ``/account/``; an exact path goes before these, and a longer beginning
-before a shorter. ``open`` needs no token. ``repeatable`` says that a request may be made twice. ``static`` is the body
-given when the service fails. The canary gets whoever has its header, is one of its accounts, or falls into its share
-of the accounts: always the same ones, so that nobody wanders between old and new.
+before a shorter. ``open`` needs no token. ``repeatable`` says that a request may be made twice. ``timeout_s`` is how
+long the service has, all tries together; ``static`` is the body given when it fails. The canary gets whoever has its
+header, is one of its accounts, or falls into its share of the accounts: always the same ones, so that nobody wanders
+between old and new.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+(/\*)?")
 _HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
 _ACCOUNTS_MAX = 1_000
-_ROUTE_KEYS = {"path", "methods", "service", "priority", "open", "repeatable", "static", "canary"}
+TIMEOUT_MAX_S = 1.4
+"""The longest that a service has, and what it has where a route does not say. A client waits for 1.5 s."""
+
+_ROUTE_KEYS = {"path", "methods", "service", "priority", "open", "repeatable", "timeout_s", "static", "canary"}
 _CANARY_KEYS = {"instances", "percent", "accounts", "header"}
 
 
@@ -70,6 +74,7 @@ class Route:
     priority: Priority = Priority.NORMAL
     open: bool = False
     repeatable: bool = False
+    timeout_s: float = TIMEOUT_MAX_S
     static: bytes | None = field(default=None, repr=False)
     canary: Canary | None = None
 
@@ -87,6 +92,8 @@ class Route:
             shown["open"] = True
         if self.repeatable:
             shown["repeatable"] = True
+        if self.timeout_s != TIMEOUT_MAX_S:
+            shown["timeout_s"] = self.timeout_s
         if self.static is not None:
             shown["static"] = json.loads(self.static)
         if (canary := self.canary) is not None:
@@ -157,6 +164,9 @@ def _route(where: str, data: object, instances: Mapping[str, Sequence[str]]) -> 
     for flag in ("open", "repeatable"):
         if not isinstance(given.get(flag, False), bool):
             raise InvalidRoutes(f"{where}.{flag}: it is true or false")
+    timeout_s = given.get("timeout_s", TIMEOUT_MAX_S)
+    if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not 0 < timeout_s <= TIMEOUT_MAX_S:
+        raise InvalidRoutes(f"{where}.timeout_s: {timeout_s!r} is no number over 0 and at most {TIMEOUT_MAX_S}")
     canary = given.get("canary")
     return Route(
         path=path,
@@ -165,6 +175,7 @@ def _route(where: str, data: object, instances: Mapping[str, Sequence[str]]) -> 
         priority=Priority.from_header(priority),
         open=bool(given.get("open", False)),
         repeatable=bool(given.get("repeatable", False)),
+        timeout_s=float(timeout_s),
         static=json.dumps(given["static"], separators=(",", ":")).encode() if "static" in given else None,
         canary=None if canary is None else _canary(f"{where}.canary", canary, instances[service]),
     )

@@ -4,9 +4,9 @@
 
 It prints one line of JSON, ``{"elb": port, "ocas": [ports]}``, and serves until its end. Every play is allowed, except
 that of titles whose number ends in 9, which are refused. Anybody may sign up, log in with the password of their
-sign-up, look around and search. ``GET /seen`` shows how often each path was asked for, how many keys of plays and
-sign-ups came twice, and the e-mail addresses that signed up. ``POST /hang`` names paths that answer nothing from then
-on.
+sign-up, look around and search. ``GET /seen`` shows how often each path was asked for, how many sessions reported their
+stop, how many keys of plays and sign-ups came twice, and the e-mail addresses that signed up. ``POST /hang`` names
+paths that answer nothing from then on.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from targets.playback.activity import Kind
 from targets.playback.activity_api import Report
 from targets.playback.chunk_format import HEADER_BYTES, pack
 from targets.playback.video import CHUNK_S, LADDER_KBPS, VideoScale
@@ -105,7 +106,8 @@ class Elb:
         return web.json_response({"titles": [f"{request.query['q']}1"]})
 
     async def activity(self, request: web.Request) -> web.Response:
-        Report.from_body(await request.read())
+        report = Report.from_body(await request.read())
+        self.seen["stops"] += report.kind is Kind.STOPPED
         return web.json_response({"accepted": True}, status=202)
 
 

@@ -51,6 +51,16 @@ def test_every_instance_and_every_edge_has_a_port_of_its_own():
     assert len(set(ports)) == len(ports) == 10
 
 
+def test_an_instance_is_seen_at_its_port_and_a_worker_that_nobody_calls_where_it_calls_others():
+    layout = laid_out(a_topology(clients={}))
+    assert layout.ports_of("store-1") == (layout.instance_ports["store-1"],)
+    calls = (layout.edge_ports["api-2.store-1"], layout.edge_ports["api-2.store-2"])
+    assert layout.ports_of("api-2") == (layout.instance_ports["api-2"], *calls)
+    assert layout.ports_of("api-2.store-1") == calls[:1]
+    assert layout.ports_of("api-3") == ()
+    assert laid_out().ports_of("api-2") == (layout.instance_ports["api-2"],), "here users call it"
+
+
 def test_fixed_ports_count_up_from_the_services_and_are_reserved():
     reserved = []
     layout = laid_out(reserved=reserved)

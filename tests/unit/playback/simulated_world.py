@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -98,6 +99,7 @@ class Run:
     began_s: float
     ended_s: float
     least_level_s: float
+    farewell: HttpRequest | None
 
     def all(self, kind: type) -> list:
         return [event for event in self.events if isinstance(event, kind)]
@@ -141,8 +143,12 @@ def simulate(
     viewing: Viewing | None = None,
     device: str = "tv",
     key: str = "",
+    cut_off_s: float = math.inf,
 ) -> Run:
-    """Play one session; OCAs that are not named behave as ``others`` (up). ``plays`` are the answers of the backend."""
+    """Play one session; OCAs that are not named behave as ``others`` (up). ``plays`` are the answers of the backend.
+
+    It is cut off as soon as it has gone on for ``cut_off_s``.
+    """
     clock = Clock(START_S + late_s, report_every_s)
     events: list[ClientEvent] = []
     order = PlayOrder(
@@ -171,14 +177,19 @@ def simulate(
     try:
         request = next(steps)
         for _ in range(steps_max):
+            if clock.now_s - START_S >= cut_off_s:
+                break
             requests.append((clock.now_s, request))
             request = steps.send(carry_out(request, clock, timelines, answers))
             if client._buffer is not None:
                 levels.append(client._buffer.level_s)
-        raise AssertionError(f"the client made {steps_max} requests and has not ended")
+        else:
+            raise AssertionError(f"the client made {steps_max} requests and has not ended")
     except StopIteration:
         pass
-    return Run(events, requests, START_S, clock.now_s, min(levels))
+    farewell = client.farewell(clock.now_s)
+    assert client.farewell(clock.now_s) is None
+    return Run(events, requests, START_S, clock.now_s, min(levels), farewell)
 
 
 @dataclass

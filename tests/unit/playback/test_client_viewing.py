@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 
 import pytest
@@ -214,6 +215,25 @@ def test_a_play_that_never_starts_reports_its_stop_too_so_that_its_stream_is_fre
     assert run.one(Failed)
     (report,) = run.reports()
     assert (report["kind"], report["watched_s"]) == ("stopped", 0.0)
+
+
+def test_whoever_cuts_a_session_off_can_report_its_stop_once():
+    run = simulate(cut_off_s=4.0)
+    assert run.reports() == []
+    assert run.farewell is not None
+    assert json.loads(run.farewell.body) == {
+        "session": "s-1",
+        "number": 1,
+        "title": "title-0042",
+        "kind": "stopped",
+        "watched_s": pytest.approx(4.0, abs=0.1),
+        "reason": "cut off",
+    }
+
+
+@pytest.mark.parametrize("over", [{}, {"plays": [(State(status=403), b"{}")]}, {"cut_off_s": 0.0}])
+def test_of_a_session_that_is_over_or_has_not_begun_there_is_nothing_to_report_when_it_is_cut_off(over):
+    assert simulate(**over).farewell is None
 
 
 def test_a_refused_play_reports_nothing():

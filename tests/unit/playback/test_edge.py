@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 from collections import Counter
 
 import pytest
 from aiohttp import web
 
+from targets.playback.discovery import SHOWN_MAX
+from targets.playback.gateway import static_home
 from targets.playback.gateway_rules import HEADERS_MAX, PATH_MAX
 from targets.playback.main import SERVICES
 from targets.playback.seed_data import SeedData
 from targets.playback.service import Context
 from targets.playback.tokens import Keyring, issue
+from targets.playback.validation import refusal
 from tests.unit.playback.little_target import SETTINGS, LittleTarget, config, dead_address
 
 KEY = str(SETTINGS["signing_key"])
@@ -278,6 +282,40 @@ async def test_a_static_answer_stands_in_for_a_service_that_is_away():
         await target.route({**PLAY, "static": {"rows": []}})
         status, answer, headers = await target.ask()
         assert (status, answer, headers["Warning"]) == (200, {"rows": []}, '110 - "static"')
+
+
+async def test_a_route_in_a_hurry_asks_both_servers_in_its_time_and_then_shows_its_static_page():
+    async with Edge() as target:
+        services = [Service(f"play_api-{number}") for number in (1, 2)]
+        for one in services:
+            one.gate = asyncio.Event()
+        await target.build(*services)
+        await target.route({**PLAY, "timeout_s": 0.2, "static": {"rows": []}})
+        began_s = asyncio.get_running_loop().time()
+        assert (await target.ask())[:2] == (200, {"rows": []})
+        assert 0.19 < asyncio.get_running_loop().time() - began_s < 1.2, "a route that says nothing has 1.4 s"
+        assert [len(one.asked) for one in services] == [1, 1]
+        for one in services:
+            one.gate.set()
+
+
+@pytest.mark.parametrize("timeout_s", [0, -1, 1.5, True, "1", None])
+async def test_a_route_has_a_time_limit_that_its_callers_wait_for(timeout_s):
+    async with Edge() as target:
+        await target.build(Service())
+        status, answer = await target.admin("PUT", "/routes", {"routes": [{**PLAY, "timeout_s": timeout_s}]})
+        assert status == 400
+        assert answer["error"].startswith("routes[0].timeout_s: ")
+
+
+def test_the_gateways_own_home_page_has_titles_that_everybody_may_play():
+    data = SeedData.generate(3, subscribers=200)
+    today = dt.date(2026, 1, 1)
+    (row,) = static_home(data, today)["rows"]
+    titles = {title.id: title for title in data.titles}
+    assert len(row["titles"]) == SHOWN_MAX
+    for subscriber in data.subscribers:
+        assert [name for name in row["titles"] if refusal(subscriber, titles[name], today)] == []
 
 
 # its admin endpoint
