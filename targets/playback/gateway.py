@@ -211,9 +211,10 @@ class Gateway:
             FindRoute(lambda: self.routes.table),
             Authentication(keys),
             service,
-            StaticAnswer(),
             CountTraffic(self.traffic),
         )
+        if context.on("static_answers"):
+            self.chain.add(StaticAnswer())
         if context.on("rate_limits"):
             self.chain.add(*_rate_limits(context))
         gate = AdminGate.of(context)

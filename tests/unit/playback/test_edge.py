@@ -284,6 +284,13 @@ async def test_a_static_answer_stands_in_for_a_service_that_is_away():
         assert (status, answer, headers["Warning"]) == (200, {"rows": []}, '110 - "static"')
 
 
+async def test_without_static_answers_the_failure_is_the_answer():
+    async with Edge(disabled=("static_answers",)) as target:
+        await target.build(dead_address())
+        await target.route({**PLAY, "static": {"rows": []}})
+        assert (await target.ask())[0] == 502
+
+
 async def test_a_route_in_a_hurry_asks_both_servers_in_its_time_and_then_shows_its_static_page():
     async with Edge() as target:
         services = [Service(f"play_api-{number}") for number in (1, 2)]
