@@ -15,7 +15,7 @@ def main() -> None:
     for rate in RATES_PER_S:
         run = chaos_run(
             "experiments/playback_apps_kill.yaml", "--seed", "1", "--set", f"load.rate={rate}",
-            "--set", "phases.baseline=15s", "--set", "phases.fault=6s", "--set", "phases.recovery=5s",
+            "--set", "phases.baseline=15s", "--set", "phases.fault=8s", "--set", "phases.recovery=5s",
         )  # fmt: skip
         baseline = run.document["metrics"]["baseline"]
         lag_s = run.document["start_lag_p99_s"]
