@@ -131,6 +131,20 @@ class Control:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictSettings:
+    """How sure a verdict has to be (`docs/verdicts.md`)."""
+
+    alpha: float = 0.05
+    """In so many runs, as a share, a system that just keeps a rule may be said to break it, at most; and, with a
+    margin, one that breaks it may be said to keep it."""
+    margin: float | None = None
+    """By how much a rule may be missed before it matters: points for percentages, a share of the limit for all others.
+    With one, a rule is held when it is *shown* to hold within it; without, when it was measured to hold."""
+    extend_s: float = 0.0
+    """By how much at most the fault phase may go on until every rule is decided."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Experiment:
     """A whole experiment, checked."""
 
@@ -147,6 +161,7 @@ class Experiment:
     must_break: tuple[Rule, ...] = ()
     """What must be true in the fault phase for the faults to have done what they were to do."""
     abort_when: tuple[Guard, ...] = ()
+    verdict: VerdictSettings = VerdictSettings()
     recover_within_s: float | None = None
     control: Control | None = None
     seed: int | None = None

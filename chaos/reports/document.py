@@ -17,7 +17,9 @@ scaled[]                  how the target was scaled, in words: ``playback_apps: 
 reasons[]                 why the outcome is what it is, in sentences, the most important first
 phases[]                  name, start_s, end_s, duration_s, attempts{kind: number}
 metrics{phase{metric}}    each metric of the topology over each phase
-steady_state[]            rule, metric, outcome, measured, limit, baseline, unit, explanation
+steady_state[]            rule, metric, outcome, measured, limit, baseline, unit, explanation;
+                          interval [low, high] (null: not known, as a whole or one end), alpha: in which share of runs
+                          each end is wrong; needs_s: so many more seconds would decide it, null: decided, or never
 must_break[]              what the faults had to break, in the same shape
 receipts[]                fault, kind, victims[], applied_at_s, healed_at_s, connections, bytes, touched, evidence
 recovery_s                seconds from healing until the steady state held again for good
@@ -41,7 +43,7 @@ from typing import Protocol
 
 from chaos.errors import Outcome
 from chaos.reports.compare import conclusion
-from chaos.verdict.model import PhaseResult, Verdict
+from chaos.verdict.model import PhaseResult, RuleResult, Verdict
 
 VERSION = 1
 
@@ -69,8 +71,8 @@ def verdict_document(
         "reasons": list(verdict.reasons),
         "phases": [_phase(phase) for phase in verdict.phases],
         "metrics": {phase.name: dict(phase.metrics) for phase in verdict.phases},
-        "steady_state": [{**dataclasses.asdict(rule), "outcome": rule.outcome.value} for rule in verdict.steady_state],
-        "must_break": [{**dataclasses.asdict(rule), "outcome": rule.outcome.value} for rule in verdict.must_break],
+        "steady_state": [_rule(rule) for rule in verdict.steady_state],
+        "must_break": [_rule(rule) for rule in verdict.must_break],
         "receipts": [{**dataclasses.asdict(receipt), "victims": list(receipt.victims)} for receipt in verdict.receipts],
         "recovery_s": verdict.recovery_s,
         "recover_within_s": verdict.recover_within_s,
@@ -116,6 +118,11 @@ def suite_document(results: Sequence[Result], outcome: Outcome) -> dict[str, obj
     if len(documents) == 1:
         return documents[0]
     return {"version": VERSION, "outcome": outcome.value, "exit_code": outcome.exit_code, "results": documents}
+
+
+def _rule(rule: RuleResult) -> dict[str, object]:
+    interval = None if rule.interval is None else list(rule.interval)
+    return {**dataclasses.asdict(rule), "outcome": rule.outcome.value, "interval": interval}
 
 
 def _phase(phase: PhaseResult) -> dict[str, object]:

@@ -17,12 +17,12 @@ by the fault.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeGuard
 
 from chaos.errors import Outcome
 from chaos.events import InstanceDied
-from chaos.experiment.model import Experiment, Load, PhaseName
+from chaos.experiment.model import Experiment, Load, PhaseName, VerdictSettings
 from chaos.experiment.plan import SURGE
 from chaos.topology.model import Topology
 from chaos.verdict.model import PhaseResult, ReceiptResult, RuleResult, Verdict
@@ -113,8 +113,8 @@ def judge(
         baseline=Baseline.measure(store, topology.metrics, phases.get(PhaseName.BASELINE)),
     )
     fault_span = phases.get(PhaseName.FAULT)
-    rules = _rule_results(case.checks(), fault_span)
-    harm = _rule_results(case.harm(), _harmed(fault_span, receipts))
+    rules = _rule_results(case.checks(), fault_span, experiment.verdict)
+    harm = _rule_results(case.harm(), _harmed(fault_span, receipts), replace(experiment.verdict, margin=None))
     lag_s = _start_lag_s(store, phases, until=PhaseName.RECOVERY)
     guard_words = _guard_words(guard, experiment, topology)
     died = tuple(f"{death.instance} ended although no fault had ended it ({death.status})" for death in deaths)
@@ -154,8 +154,8 @@ def judge(
     )
 
 
-def _rule_results(checks: Sequence[RuleCheck], span: Span | None) -> tuple[RuleResult, ...]:
-    return () if span is None else tuple(rule_on(check, span) for check in checks)
+def _rule_results(checks: Sequence[RuleCheck], span: Span | None, settings: VerdictSettings) -> tuple[RuleResult, ...]:
+    return () if span is None else tuple(rule_on(check, span, settings) for check in checks)
 
 
 def _sort_rules(findings: _Findings, rules: Sequence[RuleResult]) -> None:

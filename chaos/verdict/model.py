@@ -24,6 +24,12 @@ class RuleResult:
     unit: str
     explanation: str
     """One plain sentence: what was measured, by how much it held or missed, at which second it was worst."""
+    interval: tuple[float | None, float | None] | None = None
+    """Between what the true figure lies; each end is wrong in a share ``alpha`` of runs. None for an end that so few
+    samples do not have, and for both where nothing could be said."""
+    alpha: float | None = None
+    needs_s: int | None = None
+    """For a rule that is inconclusive: so many more seconds like these would decide it; None where none would."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
