@@ -36,6 +36,7 @@ from chaos.topology.model import Topology
 from chaos.verdict.guards import guard_value
 from chaos.verdict.judge import judge
 from chaos.verdict.model import ReceiptResult, Verdict
+from chaos.verdict.pending import undecided
 from chaos.verdict.recovery import recovery_s
 from chaos.verdict.rules import Baseline
 from chaos.verdict.surge import surge_receipt
@@ -51,6 +52,11 @@ DRAIN_LIMIT_S = 6.0
 """How long plays that were due before the end may take to have an outcome."""
 SURGE_RECEIPT_LIMIT_S = 1.0
 """Beyond the lag that the load is allowed, so long may the samples of a surge take to be here."""
+LOOK_EVERY_S = 5.0
+"""How often a fault phase that goes on looks whether every rule is decided: to look more often is to err more often (the
+figures for this interval are in `docs/verdicts.md`)."""
+SETTLE_S = 1.0
+"""The last second is left out then: not all of its outcomes are known."""
 HEAD_START_S = 0.1
 """From the decision to begin until the first arrival is due, so that nobody is late for it."""
 
@@ -140,9 +146,8 @@ class Run:
             surges = [asyncio.ensure_future(self._surge(planned)) for planned in self._plan.surges]
             faults.push_async_callback(_cancel_all, surges)
             try:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout_at(self._loop_moment(fault_end_s)):
-                        await self._heal_now.wait()
+                if not await self._healing_before(fault_end_s):
+                    await self._extend(fault_end_s + self._plan.extend_s)
                 self._heal_now.set()
                 await asyncio.gather(*carried)
             finally:
@@ -171,6 +176,31 @@ class Run:
     def _finish_phase(self, name: PhaseName) -> None:
         start_s, _ = self._progress.phases[name]
         self._progress.phases[name] = (start_s, self._now_s())
+
+    async def _extend(self, latest_s: float) -> None:
+        """Let the fault phase go on until every rule is decided, a guard trips, or ``latest_s`` is reached."""
+        told = False
+        while (left_s := latest_s - self._now_s()) > 0.0:
+            left = self._undecided()
+            if not left:
+                return
+            if not told:
+                said = f"not decided yet: {', '.join(left)}; the fault phase goes on for at most {left_s:.0f} s"
+                self._emit(Note(t_s=self._now_s(), text=said))
+                told = True
+            if await self._healing_before(min(latest_s, self._now_s() + LOOK_EVERY_S)):
+                return
+
+    def _undecided(self) -> tuple[str, ...]:
+        self._store.add(self._load.read())
+        start_s, _ = self._progress.phases[PhaseName.FAULT]
+        return undecided(
+            self._experiment,
+            topology=self._topology,
+            store=self._store,
+            baseline=self._baseline,
+            span=(start_s, max(start_s, self._now_s() - SETTLE_S)),
+        )
 
     # -- faults ---------------------------------------------------------------------------------------------------
 

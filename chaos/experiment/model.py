@@ -86,10 +86,16 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guard:
-    """Abort the fault phase and heal at once when ``rule`` is true over the last ``for_s`` seconds."""
+    """Abort the fault phase and heal at once, by time or by evidence.
+
+    By time: when ``rule`` is true over the last ``for_s`` seconds. By ``evidence`` (``for_s`` is 0 then): when a
+    gambler who bets that the rule is true has multiplied the stake by so much; a system at the limit is aborted by
+    chance in at most ``1 / evidence`` of its runs, however long they last.
+    """
 
     rule: Rule
     for_s: float
+    evidence: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,8 @@ disabled[]                protections that were switched off in this run
 changed[]                 what else was different in a control, each as ``key=value``
 scaled[]                  how the target was scaled, in words: ``playback_apps: 4 instances instead of 2``
 reasons[]                 why the outcome is what it is, in sentences, the most important first
-phases[]                  name, start_s, end_s, duration_s, attempts{kind: number}
+phases[]                  name, start_s, end_s, duration_s, attempts{kind: number},
+                          outcomes{kind: {ok, fallback, refused, failed}}: full answers, those by fallback, refusals
 metrics{phase{metric}}    each metric of the topology over each phase
 steady_state[]            rule, metric, outcome, measured, limit, baseline, unit, explanation;
                           interval [low, high] (null: not known, as a whole or one end), alpha: in which share of runs
@@ -132,4 +133,5 @@ def _phase(phase: PhaseResult) -> dict[str, object]:
         "end_s": phase.end_s,
         "duration_s": phase.end_s - phase.start_s,
         "attempts": dict(phase.attempts),
+        "outcomes": {kind: dict(numbers) for kind, numbers in phase.outcomes.items()},
     }

@@ -24,7 +24,7 @@ from chaos.statistics.betting import most_evidence
 from chaos.statistics.deciding import more_seconds
 from chaos.statistics.jackknife import Estimate, Second, difference, mean, share
 from chaos.statistics.quantiles import design_effect, quantile_interval
-from chaos.statistics.resampling import quantile_difference_interval
+from chaos.statistics.resampling import ROUNDS, quantile_difference_interval
 from chaos.statistics.student import t_quantile
 from chaos.topology.model import Measure, Unit
 from chaos.verdict.rules import RuleCheck, Span
@@ -38,6 +38,9 @@ ACCIDENT = 2
 
 _RESAMPLING_SEED = 1987
 """Any fixed number: one run has one verdict."""
+_ROUNDS_MIN = 200
+_SORTED_MAX = 3_000_000
+"""Values sorted for one rule, so that the verdict on a long run is there within seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,8 +172,15 @@ def _of_quantile_and_baseline(check: RuleCheck, span: Span, limit: float, thresh
     before, sign = check.baseline.span, -1.0 if check.upward else 1.0
     assert before is not None
     sides = [[check.store.values(check.metric, *second) for second in seconds_of(one)] for one in (span, before)]
+    size = sum(len(second) for side in sides for second in side)
     ends = quantile_difference_interval(
-        sides[0], sides[1], _quantile(check), alpha, random.Random(_RESAMPLING_SEED), factor=check.rule.limit
+        sides[0],
+        sides[1],
+        _quantile(check),
+        alpha,
+        random.Random(_RESAMPLING_SEED),
+        factor=check.rule.limit,
+        rounds=max(_ROUNDS_MIN, min(ROUNDS, _SORTED_MAX // max(1, size))),
     )
     value = check.value(span)
     estimate = None

@@ -24,6 +24,7 @@ from chaos.errors import Outcome
 from chaos.events import InstanceDied
 from chaos.experiment.model import Experiment, Load, PhaseName, VerdictSettings
 from chaos.experiment.plan import SURGE
+from chaos.samples import SampleOutcome
 from chaos.topology.model import Topology
 from chaos.verdict.model import PhaseResult, ReceiptResult, RuleResult, Verdict
 from chaos.verdict.recovery import WINDOW_S
@@ -322,6 +323,9 @@ def _phase_results(case: _Case) -> tuple[PhaseResult, ...]:
                 end_s=span[1],
                 metrics={key: case.store.measure(metric, *span) for key, metric in case.topology.metrics.items()},
                 attempts={kind: sum(outcomes.values()) for kind, outcomes in counts.items()},
+                outcomes={
+                    kind: {str(one): outcomes.get(one, 0) for one in SampleOutcome} for kind, outcomes in counts.items()
+                },
             )
         )
     return tuple(results)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from chaos.errors import Outcome
 
@@ -57,6 +57,9 @@ class PhaseResult:
     metrics: Mapping[str, float | None]
     attempts: Mapping[str, int]
     """Samples of each kind scheduled in the phase."""
+    outcomes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """For each kind, how many got a full answer (ok), one by fallback, a refusal (refused), or none (failed): a system
+    that is available and degraded is not the same as one that is well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
