@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from chaos import clock
+from chaos.beside import beside
 from chaos.environment import Environment
 from chaos.errors import ChaosError, EnvironmentFailure, Outcome
 from chaos.events import (
@@ -31,6 +32,7 @@ from chaos.events import (
 from chaos.experiment.model import Experiment, PhaseName
 from chaos.experiment.plan import SURGE, Plan, PlannedFault, PlannedSurge
 from chaos.load.driver import LoadDriver
+from chaos.machine.watch import MachineWatch
 from chaos.reports.document import verdict_document
 from chaos.topology.model import Topology
 from chaos.verdict.guards import guard_value
@@ -53,8 +55,8 @@ DRAIN_LIMIT_S = 6.0
 SURGE_RECEIPT_LIMIT_S = 1.0
 """Beyond the lag that the load is allowed, so long may the samples of a surge take to be here."""
 LOOK_EVERY_S = 5.0
-"""How often a fault phase that goes on looks whether every rule is decided: to look more often is to err more often (the
-figures for this interval are in `docs/verdicts.md`)."""
+"""How often a fault phase that goes on looks whether every rule is decided: to look more often is to err more often
+(the figures for this interval are in `docs/verdicts.md`)."""
 SETTLE_S = 1.0
 """The last second is left out then: not all of its outcomes are known."""
 HEAD_START_S = 0.1
@@ -99,6 +101,7 @@ class Run:
         self._replay = replay
         self._emit = emit
         self._progress = Progress()
+        self._machine = MachineWatch()
         self._heal_now = asyncio.Event()
         self._origin_s = 0.0
         self._store = SampleStore(0.0)
@@ -134,7 +137,10 @@ class Run:
         self._store = SampleStore(self._origin_s)
         self._load.go(self._origin_s)
         # Whatever happens inside, every fault in the stack is undone on the way out.
-        async with contextlib.AsyncExitStack() as faults, self._watching():
+        async with (
+            contextlib.AsyncExitStack() as faults,
+            beside(self._watch(), self._poll_breakers(), self._machine.canary.sing()),
+        ):
             for name in (PhaseName.WARM_UP, PhaseName.BASELINE):
                 await self._phase(name)
             self._baseline = Baseline.measure(
@@ -171,6 +177,7 @@ class Run:
         start_s = max(0.0, self._now_s())  # the first phase is decided on a moment before its first arrival
         self._progress.phase = name
         self._progress.phases[name] = (start_s, start_s)
+        self._machine.begin(str(name))
         self._emit(PhaseStarted(t_s=start_s, phase=name))
 
     def _finish_phase(self, name: PhaseName) -> None:
@@ -296,33 +303,6 @@ class Run:
 
     # -- watching -------------------------------------------------------------------------------------------------
 
-    @contextlib.asynccontextmanager
-    async def _watching(self) -> AsyncIterator[None]:
-        """Read samples, tick and look at guards beside the phases; a failure of the load ends the run at once."""
-        main = asyncio.current_task()
-        assert main is not None
-        failure: list[BaseException] = []
-
-        async def watch() -> None:
-            try:
-                await self._watch()
-            except Exception as error:  # noqa: BLE001 - handed to the main task, which raises it
-                failure.append(error)
-                main.cancel()
-
-        tasks = [asyncio.ensure_future(watch()), asyncio.ensure_future(self._poll_breakers())]
-        try:
-            yield
-        except asyncio.CancelledError:
-            if failure:
-                main.uncancel()
-                raise failure[0] from None
-            raise
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
     async def _watch(self) -> None:
         next_tick_s = 1.0
         moment_s = self._origin_s
@@ -358,6 +338,7 @@ class Run:
                 return
 
     def _tick(self, second_s: float) -> None:
+        self._emit(self._machine.second(second_s))
         self._emit(
             Tick(
                 t_s=second_s,
@@ -420,6 +401,7 @@ class Run:
             recovery_s=recovered,
             guard=progress.guard,
             deaths=self._environment.deaths[self._deaths_before :],
+            machine=self._machine.phases,
             forced=forced,
             forced_reason=reason,
             replay=self._replay,

@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("chaos.statistics",),
     ("chaos.topology", "chaos.experiment", "chaos.faults", "chaos.proxy.toxics", "chaos.verdict"),
     ("chaos.environment", "chaos.machine", "chaos.processes", "chaos.proxy", "chaos.load", "chaos.reports"),
-    ("chaos.runner", "chaos.suite"),
+    ("chaos.runner", "chaos.suite", "chaos.beside"),
     ("chaos.cli", "chaos.__main__"),
 )
 """From the bottom to the top; a module imports its own layer and those below."""

@@ -26,6 +26,9 @@ receipts[]                fault, kind, victims[], applied_at_s, healed_at_s, con
 recovery_s                seconds from healing until the steady state held again for good
 recover_within_s          how long that was allowed to take
 start_lag_p99_s           how late the load generator itself was
+machine{phase}            the machine itself: left_share (idle), steal_share, foreign_share (used by others),
+                          waiting_share, queue_delay_share, canary_s (slowest answer of an edge without a fault),
+                          seconds, exhausted_seconds, starved; null: this system does not tell
 guard                     the guard that stopped the fault phase early, in words
 deaths[]                  instances that ended although no fault had ended them
 replay                    the command that repeats the run
@@ -44,6 +47,7 @@ from typing import Protocol
 
 from chaos.errors import Outcome
 from chaos.reports.compare import conclusion
+from chaos.verdict.machine import MachinePhase
 from chaos.verdict.model import PhaseResult, RuleResult, Verdict
 
 VERSION = 1
@@ -79,6 +83,7 @@ def verdict_document(
         "recover_within_s": verdict.recover_within_s,
         "start_lag_p99_s": verdict.start_lag_p99_s,
         "guard": verdict.guard,
+        "machine": {phase.name: _machine(phase) for phase in verdict.machine},
         "deaths": list(verdict.deaths),
         "replay": verdict.replay,
         "control": None if control is None else verdict_document(control),
@@ -124,6 +129,13 @@ def suite_document(results: Sequence[Result], outcome: Outcome) -> dict[str, obj
 def _rule(rule: RuleResult) -> dict[str, object]:
     interval = None if rule.interval is None else list(rule.interval)
     return {**dataclasses.asdict(rule), "outcome": rule.outcome.value, "interval": interval}
+
+
+def _machine(phase: MachinePhase) -> dict[str, object]:
+    return {
+        **{key: value for key, value in dataclasses.asdict(phase).items() if key != "name"},
+        "starved": phase.starved,
+    }
 
 
 def _phase(phase: PhaseResult) -> dict[str, object]:

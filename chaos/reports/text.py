@@ -9,10 +9,12 @@ from rich.padding import Padding
 from rich.text import Text
 
 from chaos.errors import Outcome
+from chaos.experiment.model import PhaseName
 from chaos.reports.deviation import deviation
 from chaos.reports.styles import OUTCOME_STYLES, bullet, table
 from chaos.samples import SampleOutcome
-from chaos.topology.model import Metric
+from chaos.topology.model import Metric, Unit
+from chaos.verdict.machine import MachinePhase
 from chaos.verdict.model import RuleResult, Verdict
 from chaos.verdict.units import figure
 
@@ -58,7 +60,21 @@ def verdict_in_words(verdict: Verdict, metrics: Mapping[str, Metric]) -> Rendera
     if verdict.start_lag_p99_s is not None:
         lag = figure(verdict.start_lag_p99_s, "s")
         sections.append(Text.assemble(("Load generator: ", "bold"), f"99 of 100 arrivals began at most {lag} late"))
+    sections += [_machine(phase) for phase in verdict.machine if phase.name == PhaseName.FAULT]
     return Group(*sections)
+
+
+def _machine(phase: MachinePhase) -> Text:
+    """Return a line on the machine in the fault phase."""
+    said = []
+    if phase.left_share is not None:
+        said.append(f"{figure(phase.left_share, Unit.PERCENT)} of its processors left over")
+    if phase.taken_share is not None:
+        said.append(f"{figure(phase.taken_share, Unit.PERCENT)} taken by others")
+    if phase.canary_s is not None:
+        said.append(f"an edge without a fault answered within {figure(phase.canary_s, 's')}")
+    line = Text.assemble(("Machine: ", "bold"), ", ".join(said) or "it does not tell")
+    return line.append(" (starved)", style="bold yellow") if phase.starved else line
 
 
 def _headline(verdict: Verdict) -> RenderableType:

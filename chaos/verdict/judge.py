@@ -5,7 +5,8 @@ The first of these that applies is the outcome::
     error         the environment failed; nothing can be said
     interrupted   somebody stopped the run
     inconclusive  the test itself was void: a fault touched nothing or did not break what it had to, the load
-                  generator lagged, the system was not well before the fault
+                  generator lagged, the system was not well before the fault; or something broke while others
+                  starved the machine
     violated      a rule was broken in the fault phase, a guard tripped, or recovery took too long
     inconclusive  a rule could not be measured, or on too few attempts
     held          none of these
@@ -26,6 +27,7 @@ from chaos.experiment.model import Experiment, Load, PhaseName, VerdictSettings
 from chaos.experiment.plan import SURGE
 from chaos.samples import SampleOutcome
 from chaos.topology.model import Topology
+from chaos.verdict.machine import MachinePhase, starved
 from chaos.verdict.model import PhaseResult, ReceiptResult, RuleResult, Verdict
 from chaos.verdict.recovery import WINDOW_S
 from chaos.verdict.rules import Baseline, RuleCheck, Span, checks_of
@@ -95,6 +97,7 @@ def judge(
     file: str | None = None,
     guard: tuple[str, float] | None = None,
     deaths: Sequence[InstanceDied] = (),
+    machine: Sequence[MachinePhase] = (),
     forced: Outcome | None = None,
     forced_reason: str | None = None,
 ) -> Verdict:
@@ -104,7 +107,7 @@ def judge(
     ``recovery.recovery_s`` returned; ``guard`` is the text of the guard that tripped and what it measured.
     ``forced`` is the outcome of a run that did not come to its end, ``error`` or ``interrupted``, with its reason; what
     was measured up to then is in the verdict all the same. An instance's death is told and changes no outcome by
-    itself: whether users noticed is what the rules say.
+    itself: whether users noticed is what the rules say. ``machine`` are its phases' figures.
     """
     case = _Case(
         experiment=experiment,
@@ -131,6 +134,10 @@ def judge(
         # cannot undo what was measured before; but nobody can say then how the system recovered.
         if not findings.void and _lagged(lag_s, experiment.load):
             findings.unknown.append(_lag_words(lag_s, experiment.load))
+        # What held on a starved machine held; what broke there may have been broken by whoever starved it.
+        hungry = starved([one for one in machine if one.name != PhaseName.WARM_UP])
+        if findings.violated and hungry is not None:
+            findings.void.append(hungry)
     reasons = findings.reasons()
     return Verdict(
         outcome=forced if forced is not None else findings.outcome(),
@@ -151,6 +158,7 @@ def judge(
         replay=replay,
         recover_within_s=experiment.recover_within_s,
         guard=guard_words,
+        machine=tuple(machine),
         deaths=died,
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from chaos.errors import Outcome
+from chaos.verdict.machine import MachinePhase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,5 +93,7 @@ class Verdict:
     """What else is different in a control, each as ``key=value``."""
     scaled: tuple[str, ...] = ()
     """How the target was scaled, in words; empty when it was as its topology file says."""
+    machine: tuple[MachinePhase, ...] = ()
+    """The machine that the run was made on, phase by phase."""
     deaths: tuple[str, ...] = ()
     """Instances that ended although no fault had ended them, in words."""

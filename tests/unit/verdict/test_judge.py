@@ -21,7 +21,9 @@ HELD, VIOLATED, INCONCLUSIVE = Outcome.HELD, Outcome.VIOLATED, Outcome.INCONCLUS
 
 
 def verdict_of(store, *rules, receipts=None, phases=PHASES, recovered=..., topology=TOPOLOGY, **options):
-    judged = {key: options.pop(key) for key in ("guard", "deaths", "forced", "forced_reason") if key in options}
+    judged = {
+        key: options.pop(key) for key in ("guard", "deaths", "machine", "forced", "forced_reason") if key in options
+    }
     tested = experiment(*rules, **options)
     if recovered is ...:
         recovered = recovery_s(
