@@ -177,7 +177,7 @@ class Run:
         start_s = max(0.0, self._now_s())  # the first phase is decided on a moment before its first arrival
         self._progress.phase = name
         self._progress.phases[name] = (start_s, start_s)
-        self._machine.begin(str(name))
+        self._machine.begin(str(name), start_s)
         self._emit(PhaseStarted(t_s=start_s, phase=name))
 
     def _finish_phase(self, name: PhaseName) -> None:

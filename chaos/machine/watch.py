@@ -32,7 +32,7 @@ class MachineWatch:
     def __init__(self, root: int | None = None) -> None:
         self._root = os.getpid() if root is None else root
         self._last = Reading()
-        self._phase = ""
+        self._begun: list[tuple[float, str]] = []
         self._seconds: dict[str, list[MachineMeasured]] = {}
         self.canary = Canary()
 
@@ -41,16 +41,18 @@ class MachineWatch:
         """The figures of each phase that had a second."""
         return tuple(summary(name, seconds) for name, seconds in self._seconds.items())
 
-    def begin(self, phase: str) -> None:
-        """A phase begins: the seconds from now on are its own."""
-        self._phase = phase
+    def begin(self, phase: str, start_s: float) -> None:
+        """A phase begins at this moment of the run; each second belongs to the phase that its middle lies in."""
+        self._begun.append((start_s, phase))
 
     def second(self, t_s: float) -> MachineMeasured:
         """Return what happened since the last call; ``t_s`` is the second of the run that has just ended."""
         now = Reading(processors=read_processors(), processes=read_processes())
         measured = between(self._last, now, root=self._root, t_s=t_s, answers_s=self.canary.take())
         self._last = now
-        self._seconds.setdefault(self._phase, []).append(measured)
+        names = [name for start_s, name in self._begun if start_s <= t_s - 0.5]
+        if names:
+            self._seconds.setdefault(names[-1], []).append(measured)
         return measured
 
 

@@ -84,12 +84,12 @@ def test_a_phase_is_the_mean_of_its_seconds_and_the_slowest_canary():
 
 def test_a_watch_on_this_machine_keeps_its_phases_apart():
     watch = MachineWatch()
-    watch.begin("baseline")
+    watch.begin("baseline", 0.0)
     watch.second(1.0)
-    watch.begin("fault")
-    watch.second(2.0)
-    watch.second(3.0)
-    assert [(phase.name, phase.seconds) for phase in watch.phases] == [("baseline", 1), ("fault", 2)]
+    watch.begin("fault", 2.1)
+    for t_s in (2.0, 3.0, 4.0, 5.0):  # told a moment late: the second before it was the baseline's
+        watch.second(t_s)
+    assert [(phase.name, phase.seconds) for phase in watch.phases] == [("baseline", 2), ("fault", 3)]
 
 
 async def test_the_canary_answers_ten_times_a_second_through_its_own_proxy():
