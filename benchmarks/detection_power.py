@@ -111,6 +111,16 @@ def false_alarms(trials: int) -> Iterator[tuple[str, ...]]:
                 yield (percent(int(alpha * 100), 100), f"{length_s} s {extra}".strip(), f"{per_s}/s", *shares)
 
 
+def misses(trials: int) -> Iterator[tuple[str, ...]]:
+    """Systems that fail in exactly 1 %, where a limit of 0.5 % and a margin of 0.5 points tolerate no more."""
+    for alpha in (0.05, 0.01):
+        for length_s in (20, 60, 120):
+            settings = VerdictSettings(alpha=alpha, margin=0.005)
+            found = [outcomes(trials, length_s, 100, 0.01, burst, settings) for burst in BURSTS]
+            cells = (percent(one[Outcome.HELD], trials) for one in found)
+            yield (percent(int(alpha * 100), 100), f"{length_s} s", *cells)
+
+
 def power(trials: int, settings: VerdictSettings) -> Iterator[tuple[str, ...]]:
     """Held / inconclusive / violated, for systems from well to ill."""
     for length_s, per_s in ((10, 30), (20, 100)):
@@ -178,6 +188,11 @@ def main(arguments: list[str] | None = None) -> None:
         "False alarms: runs called violated although exactly 0.5 % fail and 0.5 % may",
         ("alpha", "seconds", "load", *bursts),
         false_alarms(trials),
+    )
+    print_table(
+        "Misses: runs at 100/s called held although 1 % fail, with a limit of 0.5 % and a margin of 0.5 points",
+        ("alpha", "seconds", *bursts),
+        misses(trials // 2),
     )
     head = ("seconds", "load", "true failures", "bursts of 2 %", "bursts of 50 %")
     print_table(

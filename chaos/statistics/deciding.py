@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from chaos.statistics.jackknife import Estimate
 
@@ -17,20 +18,29 @@ def more_seconds(estimate: Estimate, threshold: float, alpha: float) -> int | No
     ``se * sqrt(S / S')``. Where nothing has happened yet, it is the silence that grows instead. 0 when it is decided
     already. None where the estimate lies on the threshold itself, or so near that it takes more than an hour.
     """
-    seconds = estimate.df + 1
 
     def decided(more: int) -> bool:
-        later = Estimate(
-            value=estimate.value,
-            standard_error=estimate.standard_error * math.sqrt(seconds / (seconds + more)),
-            df=estimate.df + more,
-            silence=estimate.silence * seconds / (seconds + more),
-        )
-        low, high = later.interval(alpha)
+        low, high = shrunk(estimate, more).interval(alpha)
         return threshold < low or threshold >= high
 
     if estimate.value == threshold and (estimate.standard_error > 0.0 or estimate.silence > 0.0):
         return None
+    return first_second(decided)
+
+
+def shrunk(estimate: Estimate, more: int) -> Estimate:
+    """Return what an estimate would be after so many more seconds of the same."""
+    seconds = estimate.df + 1
+    return Estimate(
+        value=estimate.value,
+        standard_error=estimate.standard_error * math.sqrt(seconds / (seconds + more)),
+        df=estimate.df + more,
+        silence=estimate.silence * seconds / (seconds + more),
+    )
+
+
+def first_second(decided: Callable[[int], bool]) -> int | None:
+    """Return the first number of seconds from which on ``decided`` is true; None when it is not within an hour."""
     if not decided(MORE_S_MAX):
         return None
     low, high = 0, MORE_S_MAX

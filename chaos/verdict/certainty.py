@@ -8,7 +8,7 @@ Every measure is turned round so that more is worse, and held against a threshol
 
 so that one rule decides all of them: broken when even the lower end is above the threshold, or when a gambler who bet
 on it second by second would be rich (``chaos.statistics.betting``: it sees blocks of bad seconds that the interval
-takes for chance); shown to hold when even the upper end is not above it.
+takes for chance); shown to hold when even the upper end is not above it, nor would be after the worst second once more.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import cycle, islice, pairwise
 
 from chaos.experiment.model import VerdictSettings
 from chaos.statistics.betting import most_evidence
-from chaos.statistics.deciding import more_seconds
+from chaos.statistics.deciding import first_second, more_seconds, shrunk
 from chaos.statistics.jackknife import Estimate, Second, difference, mean, share
 from chaos.statistics.quantiles import design_effect, quantile_interval
 from chaos.statistics.resampling import ROUNDS, quantile_difference_interval
@@ -73,11 +73,21 @@ def certainty(check: RuleCheck, span: Span, limit: float, settings: VerdictSetti
     if found.estimate is None:
         return Certainty(interval=None, broken=by_bets, shown=False, needs_s=None)
     low, high = found.estimate.interval(settings.alpha)
+
+    def shown(more: int) -> bool:
+        """Whether it would be shown to hold after so many more seconds like these."""
+        later = found.later(more)
+        return later is not None and later.interval(settings.alpha)[1] <= found.threshold
+
+    shown_now = high <= found.threshold and shown(0)
+    needs_s = more_seconds(found.estimate, found.threshold, settings.alpha)
+    if found.estimate.value <= found.threshold and not shown_now:
+        needs_s = first_second(shown)
     return Certainty(
         interval=found.written(low, high),
         broken=by_bets or low > found.threshold,
-        shown=high <= found.threshold,
-        needs_s=more_seconds(found.estimate, found.threshold, settings.alpha),
+        shown=shown_now,
+        needs_s=needs_s,
     )
 
 
@@ -96,6 +106,10 @@ class _Scale:
     threshold: float
     shares: Sequence[float] | None
     """Second by second, what is bet on; None where it is no share."""
+    later: Callable[[int], Estimate | None]
+    """The estimate after so many more seconds like these, and after the worst of them once more: what is shown to hold
+    must hold then too. Rare bursts are seen too seldom to be in the standard error, and a system that has them would
+    be believed too often."""
     wrong: float | None = None
     """How many samples were on the wrong side; None where that is no number of samples."""
     written: Callable[[float, float], Interval]
@@ -121,8 +135,12 @@ def _of_share(check: RuleCheck, span: Span, threshold: float) -> _Scale:
         low, high = max(0.0, low), min(1.0, high)
         return (1.0 - high, 1.0 - low) if check.upward else (low, high)
 
+    def sure(seconds: Sequence[Second]) -> Estimate | None:
+        return _beside_the_baseline(check, span, share(seconds), lambda before: share(_wrong(check, before)))
+
     return _Scale(
-        estimate=_beside_the_baseline(check, span, share(wrong), lambda before: share(_wrong(check, before))),
+        estimate=sure(wrong),
+        later=lambda more: sure(_once_more(wrong, more)),
         threshold=1.0 - threshold if check.upward else threshold,
         shares=_shares(wrong),
         wrong=sum(second.part for second in wrong),
@@ -160,6 +178,7 @@ def _of_quantile(check: RuleCheck, span: Span, threshold: float, alpha: float) -
 
     return _Scale(
         estimate=estimate,
+        later=lambda more: share(_once_more(beyond, more)),
         threshold=q if check.upward else 1.0 - q,
         shares=_shares(beyond),
         wrong=sum(second.part for second in beyond),
@@ -191,6 +210,7 @@ def _of_quantile_and_baseline(check: RuleCheck, span: Span, limit: float, thresh
     return _Scale(
         estimate=estimate,
         threshold=sign * (threshold - limit),
+        later=lambda more: None if estimate is None else shrunk(estimate, more),
         shares=None,
         written=lambda low, high: _positive(*_turned(sign, low, high, limit)),
     )
@@ -201,19 +221,34 @@ def _of_figure(check: RuleCheck, span: Span, threshold: float) -> _Scale:
     per_second = _figures(check, span)
     # A part of its own whole, like seconds stalled of seconds stalled or played, is a share, and can be bet on.
     is_share = check.metric.measure is Measure.RATIO and check.metric.field in check.metric.per and not check.upward
-    estimate = _beside_the_baseline(
-        check, span, _estimated(check, per_second), lambda b: _estimated(check, _figures(check, b))
-    )
-    if estimate is not None and check.metric.measure is Measure.RATE and check.baseline.offered_per_s is None:
-        estimate = _of_closed_load(check, span, estimate, threshold)
-    if estimate is not None:
-        estimate = replace(estimate, value=sign * estimate.value, silence=0.0 if check.upward else estimate.silence)
+
+    def sure(seconds: Sequence[Second]) -> Estimate | None:
+        own = _estimated(check, seconds)
+        own = _beside_the_baseline(check, span, own, lambda before: _estimated(check, _figures(check, before)))
+        if own is not None and check.metric.measure is Measure.RATE and check.baseline.offered_per_s is None:
+            own = _of_closed_load(check, span, own, threshold)
+        if own is None:
+            return None
+        return replace(own, value=sign * own.value, silence=0.0 if check.upward else own.silence)
+
     return _Scale(
-        estimate=estimate,
+        estimate=sure(per_second),
+        later=lambda more: sure(_once_more(per_second, more, upward=check.upward)),
         threshold=sign * threshold,
         shares=_shares(per_second) if is_share else None,
         written=lambda low, high: _positive(*_turned(sign, low, high, 0.0)),
     )
+
+
+def _once_more(seconds: Sequence[Second], more: int, *, upward: bool = False) -> list[Second]:
+    """Return the seconds, so many more of them over again, and the worst once more where any is bad at all."""
+    known = [second for second in seconds if second.whole > 0]
+    if not known:
+        return []
+    there = list(islice(cycle(known), len(known) + more))
+    pick = min if upward else max
+    worst = pick(there, key=lambda second: second.part / second.whole)
+    return [*there, worst] if upward or worst.part else there
 
 
 def _figures(check: RuleCheck, span: Span) -> list[Second]:

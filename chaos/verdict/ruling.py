@@ -40,7 +40,8 @@ def rule_on(check: RuleCheck, span: Span, settings: VerdictSettings = _DEFAULTS)
         sure = certainty(check, span, limit, settings)
         outcome, why, needs_s = _decide(check, span, measured, limit, tally, settings, sure)
         sentence = _figures(check, span, measured, limit)
-        sentence += _worst(check, span) if outcome is not Outcome.HELD else ""
+        missed = not check.rule.comparison.holds(measured, limit)
+        sentence += _worst(check, span) if missed and outcome is not Outcome.HELD else ""
         sentence += _interval(check, sure, settings)
         sentence += f"; {why}" if why else ""
     return RuleResult(

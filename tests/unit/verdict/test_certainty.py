@@ -71,6 +71,16 @@ def test_with_a_margin_held_means_shown():
     assert ruled(store_of(per_s=30.0), "availability >= 99.5%", span=(12.0, 28.0), margin=0.002).outcome is HELD
 
 
+def test_what_is_shown_to_hold_would_hold_after_its_worst_second_once_more():
+    """One second of twenty has six failures: rare bursts are believed to be rare only after a while."""
+    store = store_of(end_s=90.0, fails=lambda moment_s: 13 <= moment_s < 13.12)
+    short = ruled(store, "availability >= 99%", span=(12.0, 32.0), margin=0.005, alpha=0.05)
+    long = ruled(store, "availability >= 99%", span=(12.0, 72.0), margin=0.005, alpha=0.05)
+    assert short.interval[0] > 0.983
+    assert (short.outcome, long.outcome) == (INCONCLUSIVE, HELD)
+    assert 20 < short.needs_s < 60
+
+
 def test_a_margin_is_tolerated_and_beyond_it_a_rule_is_broken():
     slightly, clearly = (store_of(fails=every(one, 12.0, 32.0)) for one in (125, 25))
     assert ruled(slightly, "availability >= 99.5%", margin=0.01).outcome is HELD, "0.8 % fail evenly, 1.5 % may"
