@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from benchmarks import (
+    detection_power,
     isolation,
     kills,
     overhead,
@@ -26,3 +27,4 @@ if __name__ == "__main__":
     scaling.main()
     recommendation.main()
     kills.main()
+    detection_power.main()

@@ -110,6 +110,24 @@ class Tick(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MachineMeasured(Event):
+    """The machine itself, over one second; shares are of all its processors' time, None where it does not tell."""
+
+    left_share: float | None = None
+    """Idle, or used by processes that make way for everybody."""
+    steal_share: float | None = None
+    """Taken by the hypervisor."""
+    foreign_share: float | None = None
+    """Used by processes that are not the run's own."""
+    waiting_share: float | None = None
+    """Of the second: somebody was ready to run and had no processor."""
+    queue_delay_share: float | None = None
+    """How long ready processes waited in all."""
+    canary_s: float | None = None
+    """The slowest of the answers of an edge without a fault."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GuardTripped(Event):
     """A guard aborted the fault phase."""
 

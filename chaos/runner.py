@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from chaos import clock
+from chaos.beside import beside
 from chaos.environment import Environment
 from chaos.errors import ChaosError, EnvironmentFailure, Outcome
 from chaos.events import (
@@ -31,11 +32,13 @@ from chaos.events import (
 from chaos.experiment.model import Experiment, PhaseName
 from chaos.experiment.plan import SURGE, Plan, PlannedFault, PlannedSurge
 from chaos.load.driver import LoadDriver
+from chaos.machine.watch import MachineWatch
 from chaos.reports.document import verdict_document
 from chaos.topology.model import Topology
 from chaos.verdict.guards import guard_value
 from chaos.verdict.judge import judge
 from chaos.verdict.model import ReceiptResult, Verdict
+from chaos.verdict.pending import undecided
 from chaos.verdict.recovery import recovery_s
 from chaos.verdict.rules import Baseline
 from chaos.verdict.surge import surge_receipt
@@ -51,6 +54,11 @@ DRAIN_LIMIT_S = 6.0
 """How long plays that were due before the end may take to have an outcome."""
 SURGE_RECEIPT_LIMIT_S = 1.0
 """Beyond the lag that the load is allowed, so long may the samples of a surge take to be here."""
+LOOK_EVERY_S = 5.0
+"""How often a fault phase that goes on looks whether every rule is decided: to look more often is to err more often
+(the figures for this interval are in `docs/verdicts.md`)."""
+SETTLE_S = 1.0
+"""The last second is left out then: not all of its outcomes are known."""
 HEAD_START_S = 0.1
 """From the decision to begin until the first arrival is due, so that nobody is late for it."""
 
@@ -93,6 +101,7 @@ class Run:
         self._replay = replay
         self._emit = emit
         self._progress = Progress()
+        self._machine = MachineWatch()
         self._heal_now = asyncio.Event()
         self._origin_s = 0.0
         self._store = SampleStore(0.0)
@@ -128,7 +137,10 @@ class Run:
         self._store = SampleStore(self._origin_s)
         self._load.go(self._origin_s)
         # Whatever happens inside, every fault in the stack is undone on the way out.
-        async with contextlib.AsyncExitStack() as faults, self._watching():
+        async with (
+            contextlib.AsyncExitStack() as faults,
+            beside(self._watch(), self._poll_breakers(), self._machine.canary.sing()),
+        ):
             for name in (PhaseName.WARM_UP, PhaseName.BASELINE):
                 await self._phase(name)
             self._baseline = Baseline.measure(
@@ -140,9 +152,8 @@ class Run:
             surges = [asyncio.ensure_future(self._surge(planned)) for planned in self._plan.surges]
             faults.push_async_callback(_cancel_all, surges)
             try:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout_at(self._loop_moment(fault_end_s)):
-                        await self._heal_now.wait()
+                if not await self._healing_before(fault_end_s):
+                    await self._extend(fault_end_s + self._plan.extend_s)
                 self._heal_now.set()
                 await asyncio.gather(*carried)
             finally:
@@ -166,11 +177,37 @@ class Run:
         start_s = max(0.0, self._now_s())  # the first phase is decided on a moment before its first arrival
         self._progress.phase = name
         self._progress.phases[name] = (start_s, start_s)
+        self._machine.begin(str(name), start_s)
         self._emit(PhaseStarted(t_s=start_s, phase=name))
 
     def _finish_phase(self, name: PhaseName) -> None:
         start_s, _ = self._progress.phases[name]
         self._progress.phases[name] = (start_s, self._now_s())
+
+    async def _extend(self, latest_s: float) -> None:
+        """Let the fault phase go on until every rule is decided, a guard trips, or ``latest_s`` is reached."""
+        told = False
+        while (left_s := latest_s - self._now_s()) > 0.0:
+            left = self._undecided()
+            if not left:
+                return
+            if not told:
+                said = f"not decided yet: {', '.join(left)}; the fault phase goes on for at most {left_s:.0f} s"
+                self._emit(Note(t_s=self._now_s(), text=said))
+                told = True
+            if await self._healing_before(min(latest_s, self._now_s() + LOOK_EVERY_S)):
+                return
+
+    def _undecided(self) -> tuple[str, ...]:
+        self._store.add(self._load.read())
+        start_s, _ = self._progress.phases[PhaseName.FAULT]
+        return undecided(
+            self._experiment,
+            topology=self._topology,
+            store=self._store,
+            baseline=self._baseline,
+            span=(start_s, max(start_s, self._now_s() - SETTLE_S)),
+        )
 
     # -- faults ---------------------------------------------------------------------------------------------------
 
@@ -266,33 +303,6 @@ class Run:
 
     # -- watching -------------------------------------------------------------------------------------------------
 
-    @contextlib.asynccontextmanager
-    async def _watching(self) -> AsyncIterator[None]:
-        """Read samples, tick and look at guards beside the phases; a failure of the load ends the run at once."""
-        main = asyncio.current_task()
-        assert main is not None
-        failure: list[BaseException] = []
-
-        async def watch() -> None:
-            try:
-                await self._watch()
-            except Exception as error:  # noqa: BLE001 - handed to the main task, which raises it
-                failure.append(error)
-                main.cancel()
-
-        tasks = [asyncio.ensure_future(watch()), asyncio.ensure_future(self._poll_breakers())]
-        try:
-            yield
-        except asyncio.CancelledError:
-            if failure:
-                main.uncancel()
-                raise failure[0] from None
-            raise
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
     async def _watch(self) -> None:
         next_tick_s = 1.0
         moment_s = self._origin_s
@@ -328,6 +338,7 @@ class Run:
                 return
 
     def _tick(self, second_s: float) -> None:
+        self._emit(self._machine.second(second_s))
         self._emit(
             Tick(
                 t_s=second_s,
@@ -390,6 +401,7 @@ class Run:
             recovery_s=recovered,
             guard=progress.guard,
             deaths=self._environment.deaths[self._deaths_before :],
+            machine=self._machine.phases,
             forced=forced,
             forced_reason=reason,
             replay=self._replay,

@@ -23,9 +23,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "chaos.fields",
         "chaos.kinds",
     ),
+    ("chaos.statistics",),
     ("chaos.topology", "chaos.experiment", "chaos.faults", "chaos.proxy.toxics", "chaos.verdict"),
-    ("chaos.environment", "chaos.processes", "chaos.proxy", "chaos.load", "chaos.reports"),
-    ("chaos.runner", "chaos.suite"),
+    ("chaos.environment", "chaos.machine", "chaos.processes", "chaos.proxy", "chaos.load", "chaos.reports"),
+    ("chaos.runner", "chaos.suite", "chaos.beside"),
     ("chaos.cli", "chaos.__main__"),
 )
 """From the bottom to the top; a module imports its own layer and those below."""
@@ -35,6 +36,7 @@ PURE = (
     "chaos.experiment.model",
     "chaos.experiment.plan",
     "chaos.faults",
+    "chaos.statistics",
     "chaos.verdict",
     "chaos.proxy.toxics",
 )

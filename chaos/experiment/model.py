@@ -86,10 +86,16 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guard:
-    """Abort the fault phase and heal at once when ``rule`` is true over the last ``for_s`` seconds."""
+    """Abort the fault phase and heal at once, by time or by evidence.
+
+    By time: when ``rule`` is true over the last ``for_s`` seconds. By ``evidence`` (``for_s`` is 0 then): when a
+    gambler who bets that the rule is true has multiplied the stake by so much; a system at the limit is aborted by
+    chance in at most ``1 / evidence`` of its runs, however long they last.
+    """
 
     rule: Rule
     for_s: float
+    evidence: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +137,20 @@ class Control:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictSettings:
+    """How sure a verdict has to be (`docs/verdicts.md`)."""
+
+    alpha: float = 0.05
+    """In so many runs, as a share, a system that just keeps a rule may be said to break it, at most; and, with a
+    margin, one that breaks it may be said to keep it."""
+    margin: float | None = None
+    """By how much a rule may be missed before it matters: points for percentages, a share of the limit for all others.
+    With one, a rule is held when it is *shown* to hold within it; without, when it was measured to hold."""
+    extend_s: float = 0.0
+    """By how much at most the fault phase may go on until every rule is decided."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Experiment:
     """A whole experiment, checked."""
 
@@ -147,6 +167,7 @@ class Experiment:
     must_break: tuple[Rule, ...] = ()
     """What must be true in the fault phase for the faults to have done what they were to do."""
     abort_when: tuple[Guard, ...] = ()
+    verdict: VerdictSettings = VerdictSettings()
     recover_within_s: float | None = None
     control: Control | None = None
     seed: int | None = None

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
 from chaos.errors import Problem, UsageError
 from chaos.experiment import tables as t
-from chaos.experiment.model import Control, Experiment, FaultEntry, Guard, Load, PhaseName, Rule, Selector, Surge
+from chaos.experiment.model import (
+    Control,
+    Experiment,
+    FaultEntry,
+    Guard,
+    Load,
+    PhaseName,
+    Rule,
+    Selector,
+    Surge,
+    VerdictSettings,
+)
 from chaos.experiment.overrides import override
 from chaos.experiment.rules import Sentence, to_guard, to_rule
 from chaos.experiment.selection import candidates, edges_to
@@ -72,6 +83,8 @@ def _experiment(path: Path, section: Section, topology: Topology | None) -> Expe
     load = _load(path, section, phases[PhaseName.FAULT])
     if not section.has(t.FAULTS_LIST) and not load.surges:
         section.report(t.FAULTS_LIST, f"missing; {t.FAULTS_LIST.help}")
+    faults = _faults(section, phases[PhaseName.FAULT], topology)
+    _check_extend(section, faults, load.surges)
     return Experiment(
         file=path,
         title=section.get_or(t.TITLE, ""),
@@ -79,10 +92,11 @@ def _experiment(path: Path, section: Section, topology: Topology | None) -> Expe
         topology_file=path if topology is None else topology.file,
         phases=phases,
         load=load,
-        faults=_faults(section, phases[PhaseName.FAULT], topology),
+        faults=faults,
         steady_state=_rules(section, topology, t.STEADY_STATE),
         must_break=_rules(section, topology, t.MUST_BREAK),
         abort_when=_guards(section, topology, phases[PhaseName.FAULT]),
+        verdict=_verdict(section),
         recover_within_s=section.get(t.RECOVER_WITHIN),
         control=_control(section),
         seed=section.get(t.SEED),
@@ -309,6 +323,29 @@ def _meanings(
             index = next((index for index, item in enumerate(items) if item is node), 0)
             section.where.inside(one.key).inside(index).report(node, str(error))
     return tuple(found)
+
+
+def _verdict(section: Section) -> VerdictSettings:
+    part, defaults = section.get(t.VERDICT), VerdictSettings()
+    if part is None:
+        return defaults
+    return VerdictSettings(
+        alpha=part.get_or(t.ALPHA, defaults.alpha),
+        margin=part.get(t.MARGIN),
+        extend_s=part.get_or(t.EXTEND, defaults.extend_s),
+    )
+
+
+def _check_extend(section: Section, faults: Sequence[FaultEntry], surges: Sequence[Surge]) -> None:
+    """Report a fault phase that may go on without anything in it."""
+    part = section.get(t.VERDICT)
+    ends = [one.for_s for one in faults] + [one.for_s for one in surges]
+    if part is not None and part.has(t.EXTEND) and ends and None not in ends:
+        part.report(
+            t.EXTEND,
+            "nothing lasts until the end of the fault phase, so that the time it adds would be without a fault; "
+            "leave 'for' out of one of the faults",
+        )
 
 
 def _check_recovery(section: Section, phases: Mapping[PhaseName, float]) -> None:

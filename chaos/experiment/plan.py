@@ -45,6 +45,7 @@ class PlannedFault:
     """What it falls on: those instances, or the edges to them."""
     at_s: float
     until_s: float
+    """For a fault that lasts until the end of the fault phase, the latest end that this may have."""
 
     @property
     def description(self) -> str:
@@ -104,6 +105,8 @@ class Plan:
     surges: tuple[PlannedSurge, ...] = ()
     scaled: tuple[str, ...] = ()
     """How the target is scaled, in words; empty when it is as its topology file says."""
+    extend_s: float = 0.0
+    """By how much at most the fault phase may go on beyond its end, until every rule is decided."""
 
     @property
     def events(self) -> tuple[PlannedFault | PlannedSurge, ...]:
@@ -112,8 +115,8 @@ class Plan:
 
     @property
     def duration_s(self) -> float:
-        """Length of the run in seconds, from the first arrival on."""
-        return self.phases[PhaseName.RECOVERY][1]
+        """Length of the run in seconds, from the first arrival on; at most, when the fault phase may go on."""
+        return self.phases[PhaseName.RECOVERY][1] + self.extend_s
 
     def steps(self) -> tuple[Step, ...]:
         """Return every step in the order of time."""
@@ -122,9 +125,12 @@ class Plan:
         return tuple(sorted(steps, key=lambda step: (step.at_s, step.action is Action.APPLY)))
 
     def describe(self) -> tuple[str, ...]:
-        """Return the plan as lines for people: phases and steps in the order of time."""
+        """Return the plan as lines for people: phases and steps in the order of time.
+
+        Where the fault phase may go on, what comes behind it stands at its latest moment.
+        """
         # Of things at one moment: heal, then the phase that begins, then what is applied in it.
-        lines = [(start_s, 1, f"-- {name}, {end_s - start_s:g} s") for name, (start_s, end_s) in self.phases.items()]
+        lines = [(self._latest_s(name), 1, f"-- {self._said(name)}") for name in self.phases]
         for step in self.steps():
             if step.action is Action.HEAL:
                 lines.append((step.at_s, 0, f"   heal   {step.fault.name}"))
@@ -133,6 +139,17 @@ class Plan:
         lines.append((self.duration_s, 3, "-- end"))
         timed = (f"{at_s:8.2f} s  {text}" for at_s, _, text in sorted(lines, key=lambda line: line[:2]))
         return (*(f"scaled: {words}" for words in self.scaled), *timed)
+
+    def _latest_s(self, phase: PhaseName) -> float:
+        return self.phases[phase][0] + (self.extend_s if phase is PhaseName.RECOVERY else 0.0)
+
+    def _said(self, phase: PhaseName) -> str:
+        start_s, end_s = self.phases[phase]
+        if self.extend_s and phase is PhaseName.FAULT:
+            longest_s = end_s - start_s + self.extend_s
+            return f"{phase}, {end_s - start_s:g} s, at most {longest_s:g} s: until every rule is decided"
+        latest = ", at the latest from here" if self.extend_s and phase is PhaseName.RECOVERY else ""
+        return f"{phase}, {end_s - start_s:g} s{latest}"
 
 
 def plan(experiment: Experiment, topology: Topology, seed: int) -> Plan:
@@ -145,7 +162,8 @@ def plan(experiment: Experiment, topology: Topology, seed: int) -> Plan:
     ends = tuple(accumulate(experiment.phases[name] for name in PhaseName))
     starts = (0.0, *ends[:-1])
     phases = dict(zip(PhaseName, zip(starts, ends, strict=True), strict=True))
-    fault_start_s, _ = phases[PhaseName.FAULT]
+    fault_start_s, fault_end_s = phases[PhaseName.FAULT]
+    longest = (fault_start_s, fault_end_s + experiment.verdict.extend_s)
     planned = []
     for index, entry in enumerate(experiment.faults, start=1):
         chosen = _choose(entry, topology, f"{seed}/{index}")
@@ -156,20 +174,27 @@ def plan(experiment: Experiment, topology: Topology, seed: int) -> Plan:
                 instances=tuple(one.name for one in chosen),
                 victims=victims(entry.selector, topology, chosen, entry.fault.layer),
                 at_s=fault_start_s + entry.at_s,
-                until_s=_end_s(entry, phases[PhaseName.FAULT]),
+                until_s=_end_s(entry, longest),
             )
         )
     surges = tuple(
         PlannedSurge(
             name=f"{number}-{SURGE}",
             at_s=fault_start_s + one.at_s,
-            until_s=_end_s(one, phases[PhaseName.FAULT]),
+            until_s=_end_s(one, longest),
             rate_per_s=one.rate_per_s,
             base_per_s=experiment.load.rate_per_s,
         )
         for number, one in enumerate(experiment.load.surges, start=len(planned) + 1)
     )
-    return Plan(seed=seed, phases=phases, faults=tuple(planned), surges=surges, scaled=topology.scaled)
+    return Plan(
+        seed=seed,
+        phases=phases,
+        faults=tuple(planned),
+        surges=surges,
+        scaled=topology.scaled,
+        extend_s=experiment.verdict.extend_s,
+    )
 
 
 def _end_s(one: FaultEntry | Surge, phase: tuple[float, float]) -> float:

@@ -6,6 +6,8 @@
     limit  = value in the metric's unit                  play_delay_p99_s <= 800ms
            | percentage "of baseline"                    sps >= 95% of baseline
     guard  = metric comparison value "for" duration      playback_availability < 20% for 3s
+           | metric comparison value                     playback_availability < 95% with evidence 100
+             "with evidence" number
 
 A ``Sentence`` is what the words say, before anything is known of the metric; ``to_rule`` and ``to_guard`` give it its
 meaning. Everything here raises ValueError with what is wrong and what is allowed.
@@ -25,14 +27,21 @@ from chaos.topology.model import Measure, Metric, Unit
 MAX_LENGTH = 200
 RULE_PATTERN = rf"^\s*\w+\s*(?:>=|<=|>|<)\s*{units.NUMBER} ?(?:%|ms|s|m|h|/ ?s)?(?:\s+of\s+baseline)?\s*$"
 GUARD_PATTERN = (
-    rf"^\s*\w+\s*(?:>=|<=|>|<)\s*{units.NUMBER} ?(?:%|ms|s|m|h|/ ?s)?\s+for\s+{units.NUMBER} ?(?:ms|s|m|h)\s*$"
+    rf"^\s*\w+\s*(?:>=|<=|>|<)\s*{units.NUMBER} ?(?:%|ms|s|m|h|/ ?s)?\s+"
+    rf"(?:for\s+{units.NUMBER} ?(?:ms|s|m|h)|with\s+evidence\s+{units.NUMBER})\s*$"
 )
+EVIDENCE_LEAST, EVIDENCE_MOST = 10.0, 1_000_000.0
+"""Of a guard: below, one run in ten would be aborted by chance; above, it would hardly ever trip."""
 
 _EXAMPLE = "write a metric, >= or <=, and a limit, like 'availability >= 99.5%' or 'requests_per_s >= 95% of baseline'"
-_GUARD_EXAMPLE = "write a metric, < or >, a limit and a time, like 'availability < 20% for 3s'"
+_GUARD_EXAMPLE = (
+    "write a metric, < or >, a limit and a time, like 'availability < 20% for 3s', "
+    "or how much evidence, like 'availability < 95% with evidence 100'"
+)
 _SENTENCE = re.compile(
     r"\s*(?P<metric>[^\s<>=!]+)\s*(?P<comparison>[<>=!]{1,3})\s*(?P<limit>[^<>=]*?)"
-    r"(?P<baseline>\s+of\s+baseline)?(?:\s+for\s+(?P<duration>\S[^<>=]*?))?\s*"
+    r"(?P<baseline>\s+of\s+baseline)?(?:\s+for\s+(?P<duration>\S[^<>=]*?)"
+    r"|\s+with\s+evidence\s+(?P<evidence>\S[^<>=]*?))?\s*"
 )
 _WANTED = {
     Unit.PERCENT: "a percentage, like 99.5%",
@@ -66,6 +75,7 @@ class Sentence:
     limit: str
     of_baseline: bool
     duration: str | None
+    evidence: str | None = None
 
 
 def read_sentence(text: str) -> Sentence:
@@ -84,6 +94,7 @@ def read_sentence(text: str) -> Sentence:
         limit=found["limit"],
         of_baseline=found["baseline"] is not None,
         duration=found["duration"],
+        evidence=found["evidence"],
     )
 
 
@@ -91,6 +102,8 @@ def to_rule(sentence: Sentence, metrics: Mapping[str, Metric]) -> Rule:
     """Return the rule that a sentence of the steady state says."""
     if sentence.duration is not None:
         raise ValueError(f"a rule of the steady state has no 'for {sentence.duration}': it holds for the whole phase")
+    if sentence.evidence is not None:
+        raise ValueError("a rule of the steady state has no evidence: how sure a verdict is, is said under 'verdict'")
     metric = _metric(sentence, metrics)
     limit = _limit_of_baseline(sentence) if sentence.of_baseline else _limit(sentence, metric)
     return Rule(
@@ -108,13 +121,30 @@ def to_guard(sentence: Sentence, metrics: Mapping[str, Metric]) -> Guard:
         raise ValueError("a guard compares with a fixed limit, not with the baseline; write the limit as a value")
     metric = _metric(sentence, metrics)
     limit = _limit(sentence, metric)
+    rule = Rule(metric=metric.name, comparison=sentence.comparison, limit=limit, of_baseline=False, text=sentence.text)
+    if sentence.evidence is not None:
+        return Guard(rule=rule, for_s=0.0, evidence=_evidence(sentence.evidence, metric))
     if sentence.duration is None:
         raise ValueError(f"has no time, so a single bad moment would end the run; {_GUARD_EXAMPLE}")
     for_s = units.read_duration_s(sentence.duration)
     if not 0 < for_s <= 3600:
         raise ValueError(f"'for {sentence.duration}' is out of range, allowed is more than 0s and at most 1h")
-    rule = Rule(metric=metric.name, comparison=sentence.comparison, limit=limit, of_baseline=False, text=sentence.text)
     return Guard(rule=rule, for_s=for_s)
+
+
+def _evidence(text: str, metric: Metric) -> float:
+    if metric.measure not in {Measure.SHARE, Measure.FALLBACK_SHARE}:
+        raise ValueError(f"{metric.name} is no share, and only shares can be bet on; write 'for 3s' instead")
+    try:
+        evidence = units.read_number(text)
+    except ValueError:
+        raise ValueError(f"evidence is a plain number, like 100, not {text!r}") from None
+    if not EVIDENCE_LEAST <= evidence <= EVIDENCE_MOST:
+        raise ValueError(
+            f"evidence {text} is out of range, allowed is {EVIDENCE_LEAST:g} to {EVIDENCE_MOST:g}; "
+            "by chance it aborts one run in so many at most"
+        )
+    return evidence
 
 
 def read_rule(text: str, metrics: Mapping[str, Metric]) -> Rule:
@@ -135,6 +165,8 @@ def write_rule(rule: Rule, metric: Metric) -> str:
 
 def write_guard(guard: Guard, metric: Metric) -> str:
     """Write a guard in its shortest form, which reads as the same guard."""
+    if guard.evidence is not None:
+        return f"{write_rule(guard.rule, metric)} with evidence {units.format_number(guard.evidence)}"
     return f"{write_rule(guard.rule, metric)} for {units.format_duration(guard.for_s)}"
 
 

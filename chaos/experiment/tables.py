@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -24,6 +25,7 @@ MAX_FAULTS = 50
 MAX_SURGES = 20
 MAX_RATE_PER_S = 10_000.0
 MAX_PHASE_S = 3600.0
+MAX_EXTEND_S = 600.0
 DEFAULT_PHASES_S: Mapping[PhaseName, float] = MappingProxyType(
     {PhaseName.WARM_UP: 3.0, PhaseName.BASELINE: 8.0, PhaseName.FAULT: 10.0, PhaseName.RECOVERY: 8.0}
 )
@@ -247,13 +249,30 @@ MUST_BREAK = Field(
 ABORT_WHEN = Field(
     "abort_when",
     ListOf(item=Words(GUARD_PATTERN), most=20),
-    "when to heal at once, like 'availability < 20% for 3s'",
+    "when to heal at once, like 'availability < 20% for 3s' or 'availability < 95% with evidence 100'",
 )
 RECOVER_WITHIN = Field(
     "recover_within",
     duration(most_s=MAX_PHASE_S, above=True),
     "the steady state must hold again this long after healing",
 )
+ALPHA = Field(
+    "alpha",
+    replace(share(), least=0.0001, most=0.2, above=False),
+    "in which share of runs, at most, a system that just keeps a rule may be said to break it; 5% without it",
+)
+MARGIN = Field(
+    "margin",
+    replace(share(), least=0.0, most=0.5, above=False),
+    "a rule is held when it is shown to hold within this: points for percentages, a share of the limit for others; "
+    "without it, when it was measured to hold",
+)
+EXTEND = Field(
+    "extend",
+    duration(most_s=MAX_EXTEND_S, above=True),
+    "by how much at most the fault phase goes on until every rule is decided; not at all without it",
+)
+VERDICT = Field("verdict", Table(ALPHA, MARGIN, EXTEND), "how sure the verdict has to be")
 DISABLE = Field(
     "disable",
     ListOf(item=Text(what="the name of a protection", longest=60), least=1, most=50, unique=True),
@@ -287,6 +306,7 @@ EXPERIMENT = Table(
     STEADY_STATE,
     MUST_BREAK,
     ABORT_WHEN,
+    VERDICT,
     RECOVER_WITHIN,
     CONTROL,
 )

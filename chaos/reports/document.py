@@ -15,14 +15,20 @@ disabled[]                protections that were switched off in this run
 changed[]                 what else was different in a control, each as ``key=value``
 scaled[]                  how the target was scaled, in words: ``playback_apps: 4 instances instead of 2``
 reasons[]                 why the outcome is what it is, in sentences, the most important first
-phases[]                  name, start_s, end_s, duration_s, attempts{kind: number}
+phases[]                  name, start_s, end_s, duration_s, attempts{kind: number},
+                          outcomes{kind: {ok, fallback, refused, failed}}: full answers, those by fallback, refusals
 metrics{phase{metric}}    each metric of the topology over each phase
-steady_state[]            rule, metric, outcome, measured, limit, baseline, unit, explanation
+steady_state[]            rule, metric, outcome, measured, limit, baseline, unit, explanation;
+                          interval [low, high] (null: not known, as a whole or one end), alpha: in which share of runs
+                          each end is wrong; needs_s: so many more seconds would decide it, null: decided, or never
 must_break[]              what the faults had to break, in the same shape
 receipts[]                fault, kind, victims[], applied_at_s, healed_at_s, connections, bytes, touched, evidence
 recovery_s                seconds from healing until the steady state held again for good
 recover_within_s          how long that was allowed to take
 start_lag_p99_s           how late the load generator itself was
+machine{phase}            the machine itself: left_share (idle), steal_share, foreign_share (used by others),
+                          waiting_share, queue_delay_share, canary_s (slowest answer of an edge without a fault),
+                          seconds, exhausted_seconds, starved; null: this system does not tell
 guard                     the guard that stopped the fault phase early, in words
 deaths[]                  instances that ended although no fault had ended them
 replay                    the command that repeats the run
@@ -41,7 +47,8 @@ from typing import Protocol
 
 from chaos.errors import Outcome
 from chaos.reports.compare import conclusion
-from chaos.verdict.model import PhaseResult, Verdict
+from chaos.verdict.machine import MachinePhase
+from chaos.verdict.model import PhaseResult, RuleResult, Verdict
 
 VERSION = 1
 
@@ -69,13 +76,14 @@ def verdict_document(
         "reasons": list(verdict.reasons),
         "phases": [_phase(phase) for phase in verdict.phases],
         "metrics": {phase.name: dict(phase.metrics) for phase in verdict.phases},
-        "steady_state": [{**dataclasses.asdict(rule), "outcome": rule.outcome.value} for rule in verdict.steady_state],
-        "must_break": [{**dataclasses.asdict(rule), "outcome": rule.outcome.value} for rule in verdict.must_break],
+        "steady_state": [_rule(rule) for rule in verdict.steady_state],
+        "must_break": [_rule(rule) for rule in verdict.must_break],
         "receipts": [{**dataclasses.asdict(receipt), "victims": list(receipt.victims)} for receipt in verdict.receipts],
         "recovery_s": verdict.recovery_s,
         "recover_within_s": verdict.recover_within_s,
         "start_lag_p99_s": verdict.start_lag_p99_s,
         "guard": verdict.guard,
+        "machine": {phase.name: _machine(phase) for phase in verdict.machine},
         "deaths": list(verdict.deaths),
         "replay": verdict.replay,
         "control": None if control is None else verdict_document(control),
@@ -118,6 +126,18 @@ def suite_document(results: Sequence[Result], outcome: Outcome) -> dict[str, obj
     return {"version": VERSION, "outcome": outcome.value, "exit_code": outcome.exit_code, "results": documents}
 
 
+def _rule(rule: RuleResult) -> dict[str, object]:
+    interval = None if rule.interval is None else list(rule.interval)
+    return {**dataclasses.asdict(rule), "outcome": rule.outcome.value, "interval": interval}
+
+
+def _machine(phase: MachinePhase) -> dict[str, object]:
+    return {
+        **{key: value for key, value in dataclasses.asdict(phase).items() if key != "name"},
+        "starved": phase.starved,
+    }
+
+
 def _phase(phase: PhaseResult) -> dict[str, object]:
     return {
         "name": phase.name,
@@ -125,4 +145,5 @@ def _phase(phase: PhaseResult) -> dict[str, object]:
         "end_s": phase.end_s,
         "duration_s": phase.end_s - phase.start_s,
         "attempts": dict(phase.attempts),
+        "outcomes": {kind: dict(numbers) for kind, numbers in phase.outcomes.items()},
     }

@@ -9,9 +9,12 @@ from rich.padding import Padding
 from rich.text import Text
 
 from chaos.errors import Outcome
+from chaos.experiment.model import PhaseName
 from chaos.reports.deviation import deviation
 from chaos.reports.styles import OUTCOME_STYLES, bullet, table
-from chaos.topology.model import Metric
+from chaos.samples import SampleOutcome
+from chaos.topology.model import Metric, Unit
+from chaos.verdict.machine import MachinePhase
 from chaos.verdict.model import RuleResult, Verdict
 from chaos.verdict.units import figure
 
@@ -21,6 +24,12 @@ _SAYS = {
     Outcome.INCONCLUSIVE: "this run does not tell",
     Outcome.ERROR: "the environment failed; nothing can be said about the system",
     Outcome.INTERRUPTED: "healed and stopped before the end",
+}
+_OUTCOMES = {
+    SampleOutcome.OK: "full answers",
+    SampleOutcome.FALLBACK: "by fallback",
+    SampleOutcome.REFUSED: "refused",
+    SampleOutcome.FAILED: "failed",
 }
 _VICTIMS_SHOWN = 6
 
@@ -51,7 +60,21 @@ def verdict_in_words(verdict: Verdict, metrics: Mapping[str, Metric]) -> Rendera
     if verdict.start_lag_p99_s is not None:
         lag = figure(verdict.start_lag_p99_s, "s")
         sections.append(Text.assemble(("Load generator: ", "bold"), f"99 of 100 arrivals began at most {lag} late"))
+    sections += [_machine(phase) for phase in verdict.machine if phase.name == PhaseName.FAULT]
     return Group(*sections)
+
+
+def _machine(phase: MachinePhase) -> Text:
+    """Return a line on the machine in the fault phase."""
+    said = []
+    if phase.left_share is not None:
+        said.append(f"{figure(phase.left_share, Unit.PERCENT)} of its processors left over")
+    if phase.taken_share is not None:
+        said.append(f"{figure(phase.taken_share, Unit.PERCENT)} taken by others")
+    if phase.canary_s is not None:
+        said.append(f"an edge without a fault answered within {figure(phase.canary_s, 's')}")
+    line = Text.assemble(("Machine: ", "bold"), ", ".join(said) or "it does not tell")
+    return line.append(" (starved)", style="bold yellow") if phase.starved else line
 
 
 def _headline(verdict: Verdict) -> RenderableType:
@@ -80,11 +103,31 @@ def _rules(rules: tuple[RuleResult, ...]) -> RenderableType:
     for rule in rules:
         rows.add_row(
             rule.rule,
-            figure(rule.measured, rule.unit, apart_from=rule.limit),
+            _measured(rule),
             figure(rule.limit, rule.unit),
-            Text(rule.outcome.value, style=OUTCOME_STYLES[rule.outcome]),
+            _outcome(rule),
         )
     return rows
+
+
+def _measured(rule: RuleResult) -> Text:
+    """Return what was measured, and below it between what the true figure lies: ``98.9 % to 100 %``."""
+    text = Text(figure(rule.measured, rule.unit, apart_from=rule.limit))
+    match rule.interval:
+        case None | (None, None):
+            return text
+        case (None, high):
+            sure = f"<= {figure(high, rule.unit)}"
+        case (low, None):
+            sure = f">= {figure(low, rule.unit)}"
+        case (low, high):
+            sure = f"{figure(low, rule.unit)} to {figure(high, rule.unit)}"
+    return text.append(f"\n{sure}", style="dim")
+
+
+def _outcome(rule: RuleResult) -> Text:
+    text = Text(rule.outcome.value, style=OUTCOME_STYLES[rule.outcome])
+    return text.append(f"\n{rule.needs_s} s more would tell", style="dim") if rule.needs_s is not None else text
 
 
 def _phases(verdict: Verdict, metrics: Mapping[str, Metric]) -> RenderableType:
@@ -95,6 +138,10 @@ def _phases(verdict: Verdict, metrics: Mapping[str, Metric]) -> RenderableType:
     for kind in dict.fromkeys(kind for phase in verdict.phases for kind in phase.attempts):
         attempts = (str(phase.attempts.get(kind, 0)) for phase in verdict.phases)
         rows.add_row(f"attempts: {kind}", *attempts, style="dim")
+        for outcome, words in _OUTCOMES.items():
+            numbers = [phase.outcomes.get(kind, {}).get(outcome, 0) for phase in verdict.phases]
+            if any(numbers):
+                rows.add_row(f"  {words}", *map(str, numbers), style="dim")
     for name, metric in metrics.items():
         values = [phase.metrics.get(name) for phase in verdict.phases]
         if any(value is not None for value in values):

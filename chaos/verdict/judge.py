@@ -5,7 +5,8 @@ The first of these that applies is the outcome::
     error         the environment failed; nothing can be said
     interrupted   somebody stopped the run
     inconclusive  the test itself was void: a fault touched nothing or did not break what it had to, the load
-                  generator lagged, the system was not well before the fault
+                  generator lagged, the system was not well before the fault; or something broke while others
+                  starved the machine
     violated      a rule was broken in the fault phase, a guard tripped, or recovery took too long
     inconclusive  a rule could not be measured, or on too few attempts
     held          none of these
@@ -17,14 +18,16 @@ by the fault.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeGuard
 
 from chaos.errors import Outcome
 from chaos.events import InstanceDied
-from chaos.experiment.model import Experiment, Load, PhaseName
+from chaos.experiment.model import Experiment, Load, PhaseName, VerdictSettings
 from chaos.experiment.plan import SURGE
+from chaos.samples import SampleOutcome
 from chaos.topology.model import Topology
+from chaos.verdict.machine import MachinePhase, starved
 from chaos.verdict.model import PhaseResult, ReceiptResult, RuleResult, Verdict
 from chaos.verdict.recovery import WINDOW_S
 from chaos.verdict.rules import Baseline, RuleCheck, Span, checks_of
@@ -94,6 +97,7 @@ def judge(
     file: str | None = None,
     guard: tuple[str, float] | None = None,
     deaths: Sequence[InstanceDied] = (),
+    machine: Sequence[MachinePhase] = (),
     forced: Outcome | None = None,
     forced_reason: str | None = None,
 ) -> Verdict:
@@ -103,7 +107,7 @@ def judge(
     ``recovery.recovery_s`` returned; ``guard`` is the text of the guard that tripped and what it measured.
     ``forced`` is the outcome of a run that did not come to its end, ``error`` or ``interrupted``, with its reason; what
     was measured up to then is in the verdict all the same. An instance's death is told and changes no outcome by
-    itself: whether users noticed is what the rules say.
+    itself: whether users noticed is what the rules say. ``machine`` are its phases' figures.
     """
     case = _Case(
         experiment=experiment,
@@ -113,8 +117,8 @@ def judge(
         baseline=Baseline.measure(store, topology.metrics, phases.get(PhaseName.BASELINE)),
     )
     fault_span = phases.get(PhaseName.FAULT)
-    rules = _rule_results(case.checks(), fault_span)
-    harm = _rule_results(case.harm(), _harmed(fault_span, receipts))
+    rules = _rule_results(case.checks(), fault_span, experiment.verdict)
+    harm = _rule_results(case.harm(), _harmed(fault_span, receipts), replace(experiment.verdict, margin=None))
     lag_s = _start_lag_s(store, phases, until=PhaseName.RECOVERY)
     guard_words = _guard_words(guard, experiment, topology)
     died = tuple(f"{death.instance} ended although no fault had ended it ({death.status})" for death in deaths)
@@ -130,6 +134,10 @@ def judge(
         # cannot undo what was measured before; but nobody can say then how the system recovered.
         if not findings.void and _lagged(lag_s, experiment.load):
             findings.unknown.append(_lag_words(lag_s, experiment.load))
+        # What held on a starved machine held; what broke there may have been broken by whoever starved it.
+        hungry = starved([one for one in machine if one.name != PhaseName.WARM_UP])
+        if findings.violated and hungry is not None:
+            findings.void.append(hungry)
     reasons = findings.reasons()
     return Verdict(
         outcome=forced if forced is not None else findings.outcome(),
@@ -150,12 +158,13 @@ def judge(
         replay=replay,
         recover_within_s=experiment.recover_within_s,
         guard=guard_words,
+        machine=tuple(machine),
         deaths=died,
     )
 
 
-def _rule_results(checks: Sequence[RuleCheck], span: Span | None) -> tuple[RuleResult, ...]:
-    return () if span is None else tuple(rule_on(check, span) for check in checks)
+def _rule_results(checks: Sequence[RuleCheck], span: Span | None, settings: VerdictSettings) -> tuple[RuleResult, ...]:
+    return () if span is None else tuple(rule_on(check, span, settings) for check in checks)
 
 
 def _sort_rules(findings: _Findings, rules: Sequence[RuleResult]) -> None:
@@ -322,6 +331,9 @@ def _phase_results(case: _Case) -> tuple[PhaseResult, ...]:
                 end_s=span[1],
                 metrics={key: case.store.measure(metric, *span) for key, metric in case.topology.metrics.items()},
                 attempts={kind: sum(outcomes.values()) for kind, outcomes in counts.items()},
+                outcomes={
+                    kind: {str(one): outcomes.get(one, 0) for one in SampleOutcome} for kind, outcomes in counts.items()
+                },
             )
         )
     return tuple(results)

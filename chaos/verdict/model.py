@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from chaos.errors import Outcome
+from chaos.verdict.machine import MachinePhase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,12 @@ class RuleResult:
     unit: str
     explanation: str
     """One plain sentence: what was measured, by how much it held or missed, at which second it was worst."""
+    interval: tuple[float | None, float | None] | None = None
+    """Between what the true figure lies; each end is wrong in a share ``alpha`` of runs. None for an end that so few
+    samples do not have, and for both where nothing could be said."""
+    alpha: float | None = None
+    needs_s: int | None = None
+    """For a rule that is inconclusive: so many more seconds like these would decide it; None where none would."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +58,9 @@ class PhaseResult:
     metrics: Mapping[str, float | None]
     attempts: Mapping[str, int]
     """Samples of each kind scheduled in the phase."""
+    outcomes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """For each kind, how many got a full answer (ok), one by fallback, a refusal (refused), or none (failed): a system
+    that is available and degraded is not the same as one that is well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,5 +93,7 @@ class Verdict:
     """What else is different in a control, each as ``key=value``."""
     scaled: tuple[str, ...] = ()
     """How the target was scaled, in words; empty when it was as its topology file says."""
+    machine: tuple[MachinePhase, ...] = ()
+    """The machine that the run was made on, phase by phase."""
     deaths: tuple[str, ...] = ()
     """Instances that ended although no fault had ended them, in words."""

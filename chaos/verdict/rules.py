@@ -38,6 +38,8 @@ class Baseline:
     """Arrivals per second that the load scheduled; None when the load is not an open one."""
     refused_share: Mapping[str, float] = field(default_factory=dict)
     """For each kind of sample, which share of the arrivals was refused."""
+    span: Span | None = None
+    """When it was."""
 
     @classmethod
     def measure(cls, store: SampleStore, metrics: Mapping[str, Metric], span: Span | None) -> Baseline:
@@ -50,6 +52,7 @@ class Baseline:
             values={name: store.measure(metric, *span) for name, metric in metrics.items()},
             offered_per_s=offered / (span[1] - span[0]) if offered else None,
             refused_share={kind: store.tally(kind, *span).refused / offered for kind in kinds} if offered else {},
+            span=span,
         )
 
 

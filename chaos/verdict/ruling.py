@@ -3,39 +3,46 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from chaos.errors import Outcome
+from chaos.experiment.model import VerdictSettings
+from chaos.statistics.deciding import seconds_for
 from chaos.topology.model import Measure, Unit
+from chaos.verdict.certainty import Certainty, certainty, tolerated
 from chaos.verdict.model import RuleResult
-from chaos.verdict.rules import RATE_STANDARD_ERRORS, RuleCheck, Span
-from chaos.verdict.statistics import rate_standard_error
+from chaos.verdict.rules import RuleCheck, Span
 from chaos.verdict.units import figure, plural
 from chaos.verdict.windows import Tally
 
 SAMPLES_MIN = 10
 """Fewer samples than this in a whole phase decide nothing."""
 CLEAR_FAILURES = 2
-"""This many misses are no accident, even among few samples."""
+"""Where nothing at all succeeded, so many failures are no accident."""
+
+_DEFAULTS = VerdictSettings()
 
 
-def rule_on(check: RuleCheck, span: Span) -> RuleResult:
+def rule_on(check: RuleCheck, span: Span, settings: VerdictSettings = _DEFAULTS) -> RuleResult:
     """Judge a rule on the phase ``span`` (seconds of the run).
 
-    The comparison is plain. What makes it *inconclusive* instead:
-
-    - nothing was attempted, or a baseline is needed that has no value (or the value 0, of which every share is 0);
-    - a share or a quantile has too few samples to resolve its limit (``samples_needed``): then it did not hold, it was
-      not tested. A miss among few samples still counts when it is clear: two misses or more;
-    - a rate is compared with the baseline's under a closed load and misses by less than two standard errors.
+    *Violated*: it was measured to miss, and that is sure (``certainty``), so that no system which keeps the rule is
+    accused in more than a share ``alpha`` of its runs. *Held*: it was measured to hold, on enough samples that a
+    failure could have been seen (``samples_needed``); where the experiment declares a ``margin``, it is *sure* to hold
+    within that. Everything else is *inconclusive*, with what would decide it: a miss that chance may explain, too few
+    samples, nothing attempted, a baseline that is needed and has no value (or the value 0, of which every share is 0).
     """
     measured, limit, tally = check.value(span), check.limit(span), check.tally(span)
+    sure: Certainty | None = None
+    needs_s = None
     if limit is None or measured is None or tally.total == 0:
         outcome, sentence = _without_figures(check, limit, tally)
     else:
-        outcome, why = _compare(check, span, measured, limit, tally)
+        sure = certainty(check, span, limit, settings)
+        outcome, why, needs_s = _decide(check, span, measured, limit, tally, settings, sure)
         sentence = _figures(check, span, measured, limit)
-        sentence += _worst(check, span) if outcome is not Outcome.HELD else ""
+        missed = not check.rule.comparison.holds(measured, limit)
+        sentence += _worst(check, span) if missed and outcome is not Outcome.HELD else ""
+        sentence += _interval(check, sure, settings)
         sentence += f"; {why}" if why else ""
     return RuleResult(
         rule=check.rule.text,
@@ -46,6 +53,9 @@ def rule_on(check: RuleCheck, span: Span) -> RuleResult:
         baseline=check.baseline.values.get(check.rule.metric),
         unit=check.metric.unit.value,
         explanation=sentence,
+        interval=None if sure is None else sure.interval,
+        alpha=None if sure is None else settings.alpha,
+        needs_s=needs_s,
     )
 
 
@@ -80,57 +90,53 @@ def _without_figures(check: RuleCheck, limit: float | None, tally: Tally) -> tup
     return Outcome.INCONCLUSIVE, f"{title} could not be measured on the fault phase's {plural(of, tally.total)}"
 
 
-def _compare(check: RuleCheck, span: Span, measured: float, limit: float, tally: Tally) -> tuple[Outcome, str]:
-    """Return the outcome, and what there is to say beyond the figures."""
+def _decide(
+    check: RuleCheck,
+    span: Span,
+    measured: float,
+    limit: float,
+    tally: Tally,
+    settings: VerdictSettings,
+    sure: Certainty,
+) -> tuple[Outcome, str, int | None]:
+    """Return the outcome, what there is to say beyond the figures, and how many more seconds would decide it."""
     if check.rule.of_baseline and limit == 0 and check.upward:
-        return Outcome.INCONCLUSIVE, "the baseline was 0 too, and nothing can be compared with that"
+        return Outcome.INCONCLUSIVE, "the baseline was 0 too, and nothing can be compared with that", None
     holds = check.rule.comparison.holds(measured, limit)
-    samples = _samples(check, span, limit, tally)
-    needed = samples_needed(check, limit)
-    if samples.number < needed:
-        no_room = check.metric.measure is Measure.SHARE and limit >= 1.0
-        if not holds and samples.bad >= (1 if no_room else CLEAR_FAILURES):
-            return Outcome.VIOLATED, ""
-        how_long = f", {needed * (span[1] - span[0]) / samples.number:.0f} s of this load" if samples.number else ""
-        few = plural(check.metric.of, samples.number)
-        return Outcome.INCONCLUSIVE, f"{few} are too few to tell: it takes {needed}{how_long}"
-    if not holds and _chance_explains(check, span, measured, limit):
-        return Outcome.INCONCLUSIVE, "chance alone explains the difference: a longer fault phase would tell"
-    return (Outcome.HELD if holds else Outcome.VIOLATED), ""
+    margin = settings.margin
+    if sure.broken and not check.rule.comparison.holds(measured, tolerated(check, limit, margin or 0.0)):
+        return Outcome.VIOLATED, "", None
+    number, needed = _samples(check, span, tally), samples_needed(check, limit)
+    length_s = span[1] - span[0]
+    if number < needed and (margin is None or number < SAMPLES_MIN):
+        more_s = seconds_for(needed - number, number / length_s)
+        all_of_it = f", {needed * length_s / number:.0f} s of this load" if number else ""
+        few = plural(check.metric.of, number)
+        return Outcome.INCONCLUSIVE, f"{few} are too few to tell: it takes {needed}{all_of_it}", more_s
+    if sure.shown if margin is not None else holds:
+        return Outcome.HELD, "", None
+    if margin is None:
+        what = "chance alone explains the difference"
+    else:
+        points = figure(margin, Unit.PERCENT)
+        of_limit = "" if check.metric.unit is Unit.PERCENT else " of the limit"
+        what = f"that neither shows nor refutes it within the margin of {points}{of_limit}"
+    if sure.needs_s is None:
+        return Outcome.INCONCLUSIVE, f"{what}, and more of the same would not tell: it lies at the limit", None
+    return Outcome.INCONCLUSIVE, f"{what}: {sure.needs_s} s more like these would tell", sure.needs_s
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Samples:
-    """What a measurement rests on: so many samples, of which so many are on the wrong side of the rule."""
-
-    number: int
-    bad: int
-
-
-def _samples(check: RuleCheck, span: Span, limit: float, tally: Tally) -> _Samples:
+def _samples(check: RuleCheck, span: Span, tally: Tally) -> int:
+    """Return how many samples a measurement rests on."""
     match check.metric.measure:
         case Measure.SHARE:
-            return _Samples(number=tally.counted, bad=tally.failed if check.upward else tally.good)
+            return tally.counted
         case Measure.FALLBACK_SHARE:
-            return _Samples(number=tally.good, bad=tally.good - tally.fallback if check.upward else tally.fallback)
+            return tally.good
         case Measure.QUANTILE:
-            values = check.store.values(check.metric, *span)
-            bad = sum(1 for value in values if not check.rule.comparison.holds(value, limit))
-            return _Samples(number=len(values), bad=bad)
+            return len(check.store.values(check.metric, *span))
         case Measure.RATE | Measure.RATIO:
-            return _Samples(number=tally.total, bad=tally.total)
-
-
-def _chance_explains(check: RuleCheck, span: Span, measured: float, limit: float) -> bool:
-    """Whether a closed load's rate misses the baseline's by no more than two Poisson counts may differ.
-
-    Under an open load the rate is compared for the load really offered, which leaves little to chance.
-    """
-    if check.metric.measure is not Measure.RATE or not check.rule.of_baseline:
-        return False
-    if check.baseline.offered_per_s is not None:
-        return False
-    return abs(measured - limit) <= RATE_STANDARD_ERRORS * rate_standard_error(measured + limit, span[1] - span[0])
+            return tally.total
 
 
 # -- words ----------------------------------------------------------------------------------------------------------
@@ -150,6 +156,22 @@ def _figures(check: RuleCheck, span: Span, measured: float, limit: float) -> str
         f", with {abs(more) * 100:.0f} % {'more' if more > 0 else 'fewer'} to be served" if abs(more) >= 0.005 else ""
     )
     return f"{text} ({figure(rule.limit, Unit.PERCENT)} of the baseline's {before}{offered})"
+
+
+def _interval(check: RuleCheck, sure: Certainty, settings: VerdictSettings) -> str:
+    """Say between what the true figure lies."""
+    if sure.interval is None:
+        return ""
+    low, high = (figure(end, check.metric.unit) for end in sure.interval)
+    level = figure(1.0 - settings.alpha, Unit.PERCENT)
+    match sure.interval:
+        case (None, None):
+            return ""
+        case (None, _):
+            return f"; at most {high}, {level} sure"
+        case (_, None):
+            return f"; at least {low}, {level} sure"
+    return f"; between {low} and {high}, each end {level} sure"
 
 
 def _worst(check: RuleCheck, span: Span) -> str:

@@ -19,8 +19,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 
 from chaos.samples import LAG_KIND, SURGE_FIELD, Sample, SampleOutcome
+from chaos.statistics.quantiles import quantile
 from chaos.topology.model import Measure, Metric
-from chaos.verdict.statistics import quantile
 
 LAG_FIELD = "lag_s"
 """Value of a sample: how late the load generator started the attempt, in seconds."""
@@ -294,13 +294,18 @@ class SampleStore:
             return [own]
         return [columns for columns in self._kinds.values() if LAG_FIELD in columns.fields]
 
-    def _ratio(self, metric: Metric, start_s: float, end_s: float, by: Moment) -> float | None:
+    def ratio_parts(
+        self, metric: Metric, start_s: float, end_s: float, *, by: Moment = Moment.SCHEDULED
+    ) -> tuple[float, float]:
+        """Return the two sums that a RATIO is the quotient of; (0, 0) where there are no samples."""
         columns = self._kinds.get(metric.of)
         if columns is None or metric.field is None:
-            return None
+            return 0.0, 0.0
         below = math.fsum(
             value for name in metric.per for value in columns.values(name, by, start_s, end_s, good_only=False)
         )
-        if below == 0:
-            return None
-        return math.fsum(columns.values(metric.field, by, start_s, end_s, good_only=False)) / below
+        return math.fsum(columns.values(metric.field, by, start_s, end_s, good_only=False)), below
+
+    def _ratio(self, metric: Metric, start_s: float, end_s: float, by: Moment) -> float | None:
+        above, below = self.ratio_parts(metric, start_s, end_s, by=by)
+        return above / below if below else None

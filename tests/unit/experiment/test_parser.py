@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from chaos.errors import UsageError
 from chaos.experiment import tables as t
-from chaos.experiment.model import Comparison, PhaseName, Selector, Surge
+from chaos.experiment.model import Comparison, PhaseName, Selector, Surge, VerdictSettings
 from chaos.experiment.parser import load_experiment
 from chaos.faults.base import Stream
 from chaos.faults.hook import Hook
@@ -87,7 +87,7 @@ WRONG = {
         {"sed": "sed: 3"},
         (
             "x.yaml:7: sed: unknown key, allowed here: title, description, target, seed, tags, phases, load, settings, "
-            "replicas, workers, faults, steady_state, must_break, abort_when, recover_within, control, "
+            "replicas, workers, faults, steady_state, must_break, abort_when, verdict, recover_within, control, "
             "did you mean 'seed'?"
         ),
     ),
@@ -193,11 +193,34 @@ WRONG = {
             "or with a percentage 'of baseline', not with '800'"
         ),
     ),
+    "an alpha of half": (
+        {"verdict": "verdict: {alpha: 50%}"},
+        (
+            "x.yaml:7: verdict.alpha: 50% is out of range, allowed is a share like 30% or 0.3, "
+            "at least 0.01% and at most 20%"
+        ),
+    ),
+    "a margin in another unit": (
+        {"verdict": "verdict: {margin: 3s}"},
+        "x.yaml:7: verdict.margin: '3s' is not understood; write a share like 30% or 0.3, at least 0% and at most 50%",
+    ),
+    "an extension without a fault in it": (
+        {"verdict": "verdict: {extend: 30s}", "faults": "faults: [{kind: kill, service: box, for: 3s}]"},
+        (
+            "x.yaml:7: verdict.extend: nothing lasts until the end of the fault phase, so that the time it adds would "
+            "be without a fault; leave 'for' out of one of the faults"
+        ),
+    ),
+    "a guard by the evidence of a quantile": (
+        {"abort_when": "abort_when: [delay_p99_s > 3s with evidence 100]"},
+        ("x.yaml:7: abort_when.0: delay_p99_s is no share, and only shares can be bet on; write 'for 3s' instead"),
+    ),
     "a guard without a time": (
         {"abort_when": "abort_when: [availability < 20%]"},
         (
             "x.yaml:7: abort_when.0: has no time, so a single bad moment would end the run; "
-            "write a metric, < or >, a limit and a time, like 'availability < 20% for 3s'"
+            "write a metric, < or >, a limit and a time, like 'availability < 20% for 3s', "
+            "or how much evidence, like 'availability < 95% with evidence 100'"
         ),
     ),
     "a guard that is longer than the fault": (
@@ -512,3 +535,16 @@ def test_what_faults_must_break_is_read_like_the_steady_state(project: Project):
 def test_an_experiment_says_whether_it_needs_the_embedded_proxy(project: Project, fault: str, needs: str | None):
     experiment, _ = project.load(faults=f"faults:\n  - {fault}")
     assert experiment.needs_embedded == needs
+
+
+def test_a_verdict_is_as_sure_as_the_file_asks_and_as_by_default_without(project: Project):
+    assert project.load()[0].verdict == VerdictSettings(alpha=0.05, margin=None, extend_s=0.0)
+    asked = project.load(verdict="verdict: {alpha: 1%, margin: 0.5%, extend: 30s}")[0].verdict
+    assert asked == VerdictSettings(alpha=0.01, margin=0.005, extend_s=30.0)
+    assert project.load({"verdict.margin": "0%"})[0].verdict.margin == 0.0
+
+
+def test_a_guard_by_evidence_is_read(project: Project):
+    (guard,) = project.load(abort_when="abort_when: [availability < 95% with evidence 100]")[0].abort_when
+    assert (guard.evidence, guard.for_s, guard.rule.limit) == (100.0, 0.0, 0.95)
+    assert guard.rule.text == "availability < 95% with evidence 100"

@@ -128,3 +128,26 @@ def test_a_surge_without_an_end_lasts_until_the_phase_ends(project: Project):
     load = "load: {locustfile: load.py, rate: 12/s, surges: [{at: 1s, rate: 60/s}]}"
     (surge,) = plan(*project.load(load=load, faults=""), 1).surges
     assert (surge.name, surge.until_s) == ("1-surge", 21.0)
+
+
+def test_a_fault_phase_that_may_go_on_is_planned_at_its_longest(project: Project):
+    faults = "faults: [{kind: stop, service: orders}, {kind: kill, service: box, for: 2s}]"
+    made = plan(*project.load(verdict="verdict: {extend: 30s}", faults=faults), 1)
+    assert made.phases[PhaseName.FAULT] == (11.0, 21.0)
+    assert made.duration_s == 59.0, "the load lasts as long as the run may"
+    assert [fault.until_s for fault in made.faults] == [51.0, 13.0]
+    assert [line for line in made.describe() if "apply" not in line] == [
+        "    0.00 s  -- warm_up, 3 s",
+        "    3.00 s  -- baseline, 8 s",
+        "   11.00 s  -- fault, 10 s, at most 40 s: until every rule is decided",
+        "   13.00 s     heal   2-kill",
+        "   51.00 s     heal   1-stop",
+        "   51.00 s  -- recovery, 8 s, at the latest from here",
+        "   59.00 s  -- end",
+    ]
+
+
+def test_a_surge_without_an_end_goes_on_as_long_as_the_fault_phase_may(project: Project):
+    load = "load: {locustfile: load.py, rate: 12/s, surges: [{at: 1s, rate: 60/s}]}"
+    (surge,) = plan(*project.load(load=load, faults="", verdict="verdict: {extend: 5s}"), 1).surges
+    assert (surge.at_s, surge.until_s) == (12.0, 26.0)

@@ -61,6 +61,7 @@ WRONG = {
     "sps >= 0% of baseline": "out of range",
     "speed >= 3": "no metric 'speed', the target has: availability, stalled, delay_s, sps, items",
     "availability >= 99% for 3s": "has no 'for 3s'",
+    "availability >= 99% with evidence 100": "a rule of the steady state has no evidence",
     "items <= 3 apples": "items is compared with a plain number",
     "x" * 300: "has 300 characters, allowed are 200",
 }
@@ -78,6 +79,10 @@ WRONG_GUARDS = {
     "availability < 20% for 3": "not a duration",
     "availability < 20% for 0s": "'for 0s' is out of range",
     "availability < 20% for ever": "not a duration",
+    "availability < 95% with evidence": "not with '95% with evidence'",
+    "availability < 95% with evidence much": "evidence is a plain number, like 100, not 'much'",
+    "availability < 95% with evidence 2": "evidence 2 is out of range, allowed is 10 to 1e+06",
+    "stalled > 5% with evidence 100": "stalled is no share, and only shares can be bet on",
 }
 
 
@@ -118,6 +123,15 @@ def test_a_guard_that_is_written_reads_as_itself(rule: Rule, milliseconds: int):
     text = write_guard(guard, METRICS[rule.metric])
     again = read_guard(text, METRICS)
     assert (again.for_s, again.rule.limit, again.rule.comparison) == (guard.for_s, rule.limit, rule.comparison)
+    assert re.match(GUARD_PATTERN, text)
+
+
+@given(st.integers(1, 99), st.integers(10, 1_000_000))
+def test_a_guard_by_evidence_that_is_written_reads_as_itself(percent: int, evidence: int):
+    text = f"availability < {percent}% with evidence {evidence}"
+    guard = read_guard(text, METRICS)
+    assert (guard.for_s, guard.evidence, guard.rule.limit) == (0.0, evidence, percent / 100)
+    assert write_guard(guard, METRICS["availability"]) == text
     assert re.match(GUARD_PATTERN, text)
 
 

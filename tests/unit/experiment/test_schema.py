@@ -29,6 +29,7 @@ BEYOND_A_SCHEMA = {
     *("an unknown service", "a client", "an unknown label", "an unknown value of a label"),
     *("labels that no instance has together", "more than there are", "a caller that does not call"),
     *("a service that nobody calls", "settings that do not go together"),
+    *("an alpha of half", "an extension without a fault in it", "a guard by the evidence of a quantile"),
     *("a beginning after the end", "an end after the phase"),
     *("a hook that nobody could tell from nothing", "a hook with a setting that the target does not have"),
 }

@@ -14,6 +14,7 @@ from chaos.events import (
     GuardTripped,
     Healed,
     InstanceDied,
+    MachineMeasured,
     Note,
     PhaseStarted,
     RunEnded,
@@ -125,6 +126,7 @@ def _events(disabled: tuple[str, ...]) -> Iterator[Event]:
             delay_p99=1.2 if 12 <= second < 32 else 0.09,
             degraded=0.2 if bad else 0.0,
         )
+    yield MachineMeasured(t_s=44.0, left_share=0.6, steal_share=0.0, foreign_share=0.02, canary_s=0.001)
     yield GuardTripped(t_s=44.0, guard="availability < 20%", measured=0.031)
     yield Healed(t_s=44.0, duration_s=0.41)
     yield RunEnded(t_s=44.2, outcome=Outcome.VIOLATED, verdict={"outcome": "violated", "phases": [{"a": 1}]})

@@ -52,6 +52,7 @@ BY_TYPE = {
     float: numbers,
     int: st.integers(),
     bool: st.booleans(),
+    float | None: st.none() | numbers,
     tuple[str, ...]: st.lists(words, max_size=3).map(tuple),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -180,7 +181,11 @@ def test_the_document_has_the_keys_that_are_promised():
         "limit": 0.995,
         "baseline": 1.0,
         "unit": "%",
-        "explanation": "playback availability was 100 % where >= 99.5 % was asked",
+        "explanation": "playback availability was 100 % where >= 99.5 % was asked; "
+        "between 99.7 % and 100 %, each end 95 % sure",
+        "interval": [pytest.approx(1 + math.log(0.05) / 1000), 1.0],
+        "alpha": 0.05,
+        "needs_s": None,
     }
     assert document["receipts"][0]["victims"] == ["oca-1", "oca-2"]
     assert (document["control"], document["recovery_s"], document["recover_within_s"]) == (None, 0.0, 5.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from chaos.samples import SampleOutcome
@@ -59,6 +61,42 @@ def test_slow_failures_are_not_hidden_by_the_quick_successes_due_at_the_same_tim
 
 def test_silence_trips_a_guard_on_a_rate():
     assert tripped(store_of(end_s=13.0), 17.0, one=guard("sps < 5/s", for_s=3.0)) == 0.0
+
+
+EVIDENCE = replace(guard("availability < 95%", for_s=0.0), evidence=100.0)
+
+
+def first_trip(store, one=EVIDENCE):
+    return next((t for t in range(12, 60) if tripped(store, float(t), one=one) is not None), None)
+
+
+@pytest.mark.parametrize(("number", "after_s"), [(1, 3), (2, 4), (5, 7)])
+def test_a_guard_by_evidence_trips_the_sooner_the_more_fails(number, after_s):
+    store = store_of(end_s=60.0, fails=every(number, 12.0, 60.0))
+    assert first_trip(store) == 12 + after_s
+
+
+def test_a_guard_by_evidence_reports_the_share_of_all_its_seconds():
+    store = store_of(end_s=60.0, fails=every(2, 12.0, 60.0))
+    assert tripped(store, 17.3, one=EVIDENCE) == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_guard_by_evidence_leaves_a_system_at_its_limit_alone():
+    assert first_trip(store_of(end_s=60.0, fails=every(20, 12.0, 60.0))) is None
+
+
+def test_one_failure_among_few_attempts_is_no_evidence():
+    store = SampleStore(0.0)
+    store.add(sample(12.5 + i, outcome=SampleOutcome.FAILED if i == 0 else SampleOutcome.OK) for i in range(8))
+    tight = replace(guard("availability < 99.9%", for_s=0.0), evidence=10.0)
+    assert first_trip(store, tight) is None
+
+
+def test_fallbacks_can_be_bet_on_as_well():
+    store = SampleStore(0.0)
+    store.add(sample(12.0 + i / 20, outcome=SampleOutcome.FALLBACK) for i in range(200))
+    assert first_trip(store, replace(guard("degraded > 20%", for_s=0.0), evidence=50.0)) is not None
+    assert first_trip(store, replace(guard("degraded < 20%", for_s=0.0), evidence=50.0)) is None
 
 
 def test_a_guard_of_the_baseline_needs_one():

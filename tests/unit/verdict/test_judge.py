@@ -21,7 +21,9 @@ HELD, VIOLATED, INCONCLUSIVE = Outcome.HELD, Outcome.VIOLATED, Outcome.INCONCLUS
 
 
 def verdict_of(store, *rules, receipts=None, phases=PHASES, recovered=..., topology=TOPOLOGY, **options):
-    judged = {key: options.pop(key) for key in ("guard", "deaths", "forced", "forced_reason") if key in options}
+    judged = {
+        key: options.pop(key) for key in ("guard", "deaths", "machine", "forced", "forced_reason") if key in options
+    }
     tested = experiment(*rules, **options)
     if recovered is ...:
         recovered = recovery_s(
@@ -308,16 +310,16 @@ def _with_refusals(before: int, under_fault: int) -> SampleStore:
     store = SampleStore(0.0)
     for number in range(32 * 50):
         moment_s = number / 50
-        refused = number % 100 < (before if moment_s < 12 else under_fault)
+        refused = number * 37 % 100 < (before if moment_s < 12 else under_fault)
         outcome = SampleOutcome.REFUSED if refused else SampleOutcome.OK
         store.add([sample(moment_s, kind="generator.lag", lag_s=0.0), sample(moment_s, outcome=outcome)])
     return store
 
 
 def test_a_rate_is_not_blamed_for_refusals_that_chance_explains():
-    """4 % were refused before, 8 % are now: 80 where 40 give or take 6 were expected is too many for chance alone."""
+    """4 % were refused before, 10 % are now: 100 where 40 give or take 6 were expected is too many for chance alone."""
     assert verdict_of(_with_refusals(4, 5), "sps >= 99% of baseline").outcome is HELD
-    verdict = verdict_of(_with_refusals(4, 8), "sps >= 99% of baseline")
+    verdict = verdict_of(_with_refusals(4, 10), "sps >= 99% of baseline")
     assert verdict.outcome is VIOLATED
 
 

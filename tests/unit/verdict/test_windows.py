@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chaos.samples import LAG_KIND, Sample, SampleOutcome
+from chaos.statistics.quantiles import quantile
 from chaos.topology.model import Measure, Metric, Unit
-from chaos.verdict.statistics import quantile, rate_standard_error
+from chaos.verdict.statistics import rate_standard_error
 from chaos.verdict.windows import Moment, SampleStore
 from tests.unit.verdict.building import METRICS, sample
 

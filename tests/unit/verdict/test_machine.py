@@ -1,0 +1,83 @@
+"""A starved machine makes what broke inconclusive, and leaves what held alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from chaos.errors import Outcome
+from chaos.reports.document import verdict_document
+from chaos.verdict.machine import MachinePhase, starved
+from tests.unit.verdict.building import every, store_of
+from tests.unit.verdict.test_judge import verdict_of
+
+
+def phase(name="fault", *, left=0.02, steal=0.0, foreign=0.33, exhausted=4, canary_s=0.012) -> MachinePhase:
+    return MachinePhase(
+        name=name,
+        left_share=left,
+        steal_share=steal,
+        foreign_share=foreign,
+        waiting_share=0.4,
+        queue_delay_share=None,
+        canary_s=canary_s,
+        seconds=10,
+        exhausted_seconds=exhausted,
+    )
+
+
+BROKEN = every(10, 12.0, 32.0)
+
+
+def test_what_broke_on_a_starved_machine_is_inconclusive_and_says_what_to_do():
+    verdict = verdict_of(store_of(fails=BROKEN), machine=[phase("baseline", foreign=0.01, exhausted=0), phase()])
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert verdict.reasons[0] == (
+        "the machine was starved in the fault phase, so that what broke may be its doing: others took 33 % of its "
+        "processors, and in 4 of 10 seconds nothing was left over; the slowest answer of an edge without a fault took "
+        "12 ms; end what else runs here and run it again, or use a machine of its own"
+    )
+    assert "playback availability was 90 %" in verdict.reasons[1], "what was measured is told all the same"
+
+
+def test_what_held_on_a_starved_machine_held():
+    verdict = verdict_of(store_of(), machine=[phase()])
+    assert verdict.outcome is Outcome.HELD
+    assert not any("starved" in reason for reason in verdict.reasons)
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        phase(foreign=0.0),  # all of it was used by the run itself: by the system under test, that is
+        phase(exhausted=1),
+        phase(foreign=None, steal=None),
+        phase("warm_up"),
+    ],
+    ids=["its own doing", "a second of ten", "a system that does not tell", "while it warmed up"],
+)
+def test_what_broke_on_any_other_machine_is_violated(one):
+    assert verdict_of(store_of(fails=BROKEN), machine=[one]).outcome is Outcome.VIOLATED
+
+
+def test_what_the_hypervisor_took_counts_as_well():
+    assert phase(foreign=0.02, steal=0.2).starved
+    assert "others took 22 % of its processors (20 % by the hypervisor)" in starved([phase(foreign=0.02, steal=0.2)])
+
+
+def test_of_several_starved_phases_the_worst_is_named():
+    assert "in the recovery phase" in starved([phase(), phase("recovery", foreign=0.6)])
+
+
+def test_the_document_has_the_machine_phase_by_phase():
+    document = verdict_document(verdict_of(store_of(), machine=[phase()]))
+    assert document["machine"]["fault"] == {
+        "left_share": 0.02,
+        "steal_share": 0.0,
+        "foreign_share": 0.33,
+        "waiting_share": 0.4,
+        "queue_delay_share": None,
+        "canary_s": 0.012,
+        "seconds": 10,
+        "exhausted_seconds": 4,
+        "starved": True,
+    }
