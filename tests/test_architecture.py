@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "chaos.fields",
         "chaos.kinds",
     ),
-    ("chaos.topology", "chaos.experiment", "chaos.faults", "chaos.proxy.toxics", "chaos.verdict"),
+    ("chaos.topology", "chaos.experiment", "chaos.faults", "chaos.proxy.toxics", "chaos.verdict", "chaos.mutation"),
     ("chaos.environment", "chaos.processes", "chaos.proxy", "chaos.load", "chaos.reports"),
     ("chaos.runner", "chaos.suite"),
     ("chaos.cli", "chaos.__main__"),
@@ -36,6 +36,8 @@ PURE = (
     "chaos.experiment.plan",
     "chaos.faults",
     "chaos.verdict",
+    "chaos.mutation.model",
+    "chaos.mutation.trial",
     "chaos.proxy.toxics",
 )
 """Modules that do no IO, read no clock and hold no randomness of their own."""
