@@ -49,4 +49,4 @@ def main(rounds: int = 7) -> None:
         )
     print("## The playback target\n")
     print(table(("proxy", "processes", "ready after", "stopped after", "memory (PSS)"), rows))
-    print("\nto reach: ready in 1.5 s, stopped in 2 s\n")
+    print("\nto reach: ready in 2.5 s, stopped in 2 s, 1 GiB\n")
