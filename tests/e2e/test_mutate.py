@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
+from chaos.environment import Backend, Environment
+from chaos.mutation.parser import load_mutants
 from tests.e2e.running import chaos, read_json
 
 pytestmark = pytest.mark.e2e
@@ -35,3 +38,15 @@ def test_a_mutant_is_killed_and_a_survivor_named_and_the_score_decides(tmp_path)
     assert (killed["fate"], killed["killed_by"], killed["runs"]) == ("killed", "experiment", 1)
     assert (survived["fate"], survived["runs"]) == ("survived", 0)
     assert "| `isolation` | killed | experiment |" in table.read_text()
+
+
+async def test_every_command_in_the_shipped_list_is_one_that_the_target_has():
+    listed, topology = load_mutants(Path("experiments"))
+    named = {command for mutant in listed.mutants for name in mutant.disable if (command := name.partition("@")[2])}
+    there: set[str] = set()
+    async with Environment(topology, emit=lambda _: None, backend=Backend.EMBEDDED) as environment:
+        await environment.start_target(seed=1)
+        async with asyncio.timeout(20):
+            while not named <= there:  # a service that is busy is not waited for
+                states = await environment.isolation_states()
+                there |= {part for one in states for part in (one.command, one.command.partition("[")[0])}
