@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from chaos.environment import Backend, Environment
@@ -127,8 +127,8 @@ class Suite:
         self._stack = contextlib.AsyncExitStack()
         self.verdicts: list[tuple[Job, Verdict]] = []
 
-    async def run(self, jobs: Sequence[Job]) -> None:
-        """Run every job; verdicts are in ``verdicts``, in order.
+    async def run(self, jobs: Iterable[Job]) -> None:
+        """Run every job; verdicts are in ``verdicts``, in order. The next job is asked for when one is done.
 
         An environment that cannot be started becomes a verdict ``error`` of its job, and the next job tries again.
         """

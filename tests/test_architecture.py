@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "chaos.kinds",
     ),
     ("chaos.statistics",),
-    ("chaos.topology", "chaos.experiment", "chaos.faults", "chaos.proxy.toxics", "chaos.verdict"),
+    ("chaos.topology", "chaos.experiment", "chaos.faults", "chaos.proxy.toxics", "chaos.verdict", "chaos.mutation"),
     ("chaos.environment", "chaos.machine", "chaos.processes", "chaos.proxy", "chaos.load", "chaos.reports"),
     ("chaos.runner", "chaos.suite", "chaos.beside"),
     ("chaos.cli", "chaos.__main__"),
@@ -38,6 +38,8 @@ PURE = (
     "chaos.faults",
     "chaos.statistics",
     "chaos.verdict",
+    "chaos.mutation.model",
+    "chaos.mutation.trial",
     "chaos.proxy.toxics",
 )
 """Modules that do no IO, read no clock and hold no randomness of their own."""

@@ -12,6 +12,7 @@ import click
 import pytest
 
 from chaos.cli.main import cli
+from chaos.cli.options import collect_experiments
 from chaos.experiment.parser import load_experiment
 from chaos.reports.markdown import BEGIN, END
 
@@ -84,14 +85,14 @@ def test_quoted_yaml_files_are_the_files():
 def test_every_shipped_experiment_has_its_row_among_the_experiments():
     folder = ROOT / "experiments"
     text = (folder / "README.md").read_text()
-    shipped = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.yaml"))]
+    shipped = [path.relative_to(folder).as_posix() for path in collect_experiments([folder])]
     assert [path for path in shipped if f"]({path})" not in text] == []
 
 
 def test_the_table_of_results_names_each_shipped_experiment_by_its_title():
     _, _, rest = (ROOT / "README.md").read_text().partition(BEGIN)
     table, _, _ = rest.partition(END)
-    shipped = sorted((ROOT / "experiments").rglob("*.yaml"))
+    shipped = collect_experiments([ROOT / "experiments"])
     rows = [f"[{load_experiment(path)[0].title}]({path.relative_to(ROOT).as_posix()})" for path in shipped]
     assert [row for row in rows if row not in table] == []
     assert table.count("](experiments/") == len(shipped)

@@ -20,6 +20,7 @@ _COMMANDS = {
     "faults": "chaos.cli.describe",
     "schema": "chaos.cli.describe",
     "table": "chaos.cli.table",
+    "mutate": "chaos.cli.mutate",
     "up": "chaos.cli.up",
     "doctor": "chaos.cli.doctor",
     "proxy": "chaos.cli.proxy",

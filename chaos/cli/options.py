@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from chaos.errors import UsageError
+from chaos.mutation.parser import LIST_FILE
 
 set_option = click.option(
     "--set",
@@ -34,12 +35,14 @@ def overrides_of(settings: Iterable[str]) -> dict[str, str]:
 def collect_experiments(paths: Sequence[Path]) -> list[Path]:
     """Return the files named, and for each folder its experiments (``*.yaml``, nested folders too), sorted.
 
+    A folder's list of mutants (``mutants.yaml``) is no experiment.
+
     Raises UsageError for a path that does not exist and for a folder without any.
     """
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            found = sorted([*path.rglob("*.yaml"), *path.rglob("*.yml")])
+            found = sorted(file for file in (*path.rglob("*.yaml"), *path.rglob("*.yml")) if file.name != LIST_FILE)
             if not found:
                 raise UsageError(f"{path}: no experiment here; a folder's experiments are its *.yaml files")
             files += found

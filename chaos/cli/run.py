@@ -8,15 +8,14 @@ import json
 import os
 import random
 import shlex
-import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
 from rich.console import Console
 
-from chaos.cli.interruption import stop_if_told
 from chaos.cli.options import collect_experiments, overrides_of, set_option
+from chaos.cli.untilstopped import until_done_or_told_to_stop
 from chaos.environment import Backend
 from chaos.errors import Outcome, Problem, UsageError
 from chaos.experiment.model import Experiment
@@ -82,7 +81,7 @@ def run(
             view_for=views.view_for,
             sinks=sinks,
         )
-        interrupted = asyncio.run(_until_done_or_told_to_stop(suite, jobs, console))
+        interrupted = asyncio.run(until_done_or_told_to_stop(suite.run(jobs), console))
     results = pair_results(suite.verdicts)
     outcomes = [result.outcome for result in results]
     if interrupted:
@@ -94,33 +93,6 @@ def run(
     if json_path is not None:
         json_path.write_text(json.dumps(suite_document(results, outcome), indent=2) + "\n")
     raise click.exceptions.Exit(outcome.exit_code)
-
-
-async def _until_done_or_told_to_stop(suite: Suite, jobs: Sequence[Job], console: Console) -> bool:
-    """Run the suite; SIGINT and SIGTERM end it, healed. Returns whether one of them did."""
-    stop_if_told()
-    loop = asyncio.get_running_loop()
-    running = asyncio.ensure_future(suite.run(jobs))
-    told: list[signal.Signals] = []
-
-    def stop(number: signal.Signals) -> None:
-        if told:
-            console.print("already healing and stopping; this takes a second or two")
-            return
-        told.append(number)
-        running.cancel()
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, stop, number)
-    try:
-        await running
-    except asyncio.CancelledError:
-        if not told:
-            raise
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            loop.remove_signal_handler(number)
-    return bool(told)
 
 
 def jobs_of(

@@ -1,0 +1,54 @@
+"""``chaos mutate`` before anything is started: the list, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from chaos.cli.mutate import mutate
+from chaos.cli.options import collect_experiments
+from chaos.errors import UsageError
+from chaos.mutation.model import Fate, Judged, Mutant
+from chaos.reports.mutation import mutation_document, mutation_markdown
+
+LIST = "experiments/mutants.yaml"
+
+
+def run(*arguments):
+    return CliRunner().invoke(mutate, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+def test_the_shipped_list_has_forty_mutants_and_more_and_names_who_should_notice_each():
+    done = run("experiments", "--list")
+    assert done.exit_code == 0
+    *_, last = done.output.strip().splitlines()
+    number, _, rest = last.partition(" ")
+    assert int(number) >= 40
+    assert rest == f"mutants in {LIST}"
+
+
+def test_a_list_of_mutants_is_no_experiment():
+    assert Path(LIST) not in collect_experiments([Path("experiments")])
+
+
+def test_a_pattern_that_fits_no_mutant_is_refused():
+    with pytest.raises(UsageError, match=r"no mutant of .* fits"):
+        run("experiments", "--only", "nothing@*")
+
+
+def judged(fate: Fate, **changes: object) -> Judged:
+    made = Mutant(disable=("fallbacks@rank",), noticed_by=(), title="Nothing stands in.", survives="")
+    return Judged(**{"mutant": made, "fate": fate, "runs": 1, **changes})
+
+
+def test_the_document_and_the_table_name_the_killer_and_explain_survivors():
+    both = [judged(Fate.KILLED, by="slow", reason="too slow | too late"), judged(Fate.SURVIVED)]
+    document = mutation_document(both, 3)
+    assert (document["score"], document["mutants_listed"]) == (0.5, 3)
+    assert [one["fate"] for one in document["mutants"]] == ["killed", "survived"]
+    assert document["mutants"][0]["killed_by"] == "slow"
+    rows = mutation_markdown(both).splitlines()
+    assert rows[2] == "| `fallbacks@rank` | killed | slow | too slow / too late |"
+    assert rows[3] == "| `fallbacks@rank` | survived | - | no experiment is meant to notice it |"
