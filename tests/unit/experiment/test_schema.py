@@ -9,6 +9,7 @@ import jsonschema
 import pytest
 from ruamel.yaml import YAML
 
+from chaos.cli.options import collect_experiments
 from chaos.errors import UsageError
 from chaos.experiment.parser import load_experiment
 from chaos.experiment.schema import experiment_schema, topology_schema
@@ -17,7 +18,7 @@ from tests.unit.experiment.building import Project
 from tests.unit.experiment.test_parser import WRONG, WRONG_FAULTS
 
 ROOT = Path(__file__).resolve().parents[3]
-EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.yaml"))
+EXPERIMENTS = collect_experiments([ROOT / "experiments"])
 TOPOLOGIES = sorted((ROOT / "targets").glob("*/topology.yaml"))
 
 BEYOND_A_SCHEMA = {
