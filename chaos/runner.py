@@ -101,7 +101,7 @@ class Run:
         self._replay = replay
         self._emit = emit
         self._progress = Progress()
-        self._machine = MachineWatch()
+        self._machine = MachineWatch(experiment.verdict.max_taken)
         self._heal_now = asyncio.Event()
         self._origin_s = 0.0
         self._store = SampleStore(0.0)

@@ -148,6 +148,9 @@ class VerdictSettings:
     With one, a rule is held when it is *shown* to hold within it; without, when it was measured to hold."""
     extend_s: float = 0.0
     """By how much at most the fault phase may go on until every rule is decided."""
+    max_taken: float = 0.10
+    """Which share of the processors others may take before a machine with nothing left over counts as starved. A system
+    that is planned for three quarters of a machine, as is usual, has no room left with much more than that gone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -333,6 +333,7 @@ def _verdict(section: Section) -> VerdictSettings:
         alpha=part.get_or(t.ALPHA, defaults.alpha),
         margin=part.get(t.MARGIN),
         extend_s=part.get_or(t.EXTEND, defaults.extend_s),
+        max_taken=part.get_or(t.MAX_TAKEN, defaults.max_taken),
     )
 
 

@@ -272,7 +272,13 @@ EXTEND = Field(
     duration(most_s=MAX_EXTEND_S, above=True),
     "by how much at most the fault phase goes on until every rule is decided; not at all without it",
 )
-VERDICT = Field("verdict", Table(ALPHA, MARGIN, EXTEND), "how sure the verdict has to be")
+MAX_TAKEN = Field(
+    "max_taken",
+    replace(share(), above=False),
+    "share of the processors that others may take; with more, and nothing left over, what broke is inconclusive; "
+    "10% without it",
+)
+VERDICT = Field("verdict", Table(ALPHA, MARGIN, EXTEND, MAX_TAKEN), "how sure the verdict has to be")
 DISABLE = Field(
     "disable",
     ListOf(item=Text(what="the name of a protection", longest=60), least=1, most=50, unique=True),

@@ -26,10 +26,12 @@ class Reading:
 class MachineWatch:
     """Told of phases and seconds by the runner; ``phases`` is what the verdict gets.
 
-    ``root`` is the process whose whole tree is the run's own; what all others use is foreign.
+    ``max_taken`` is which share of the processors others may take; ``root`` the process whose whole tree is the run's
+    own: what all others use is foreign.
     """
 
-    def __init__(self, root: int | None = None) -> None:
+    def __init__(self, max_taken: float, root: int | None = None) -> None:
+        self._max_taken = max_taken
         self._root = os.getpid() if root is None else root
         self._last = Reading()
         self._begun: list[tuple[float, str]] = []
@@ -39,7 +41,7 @@ class MachineWatch:
     @property
     def phases(self) -> tuple[MachinePhase, ...]:
         """The figures of each phase that had a second."""
-        return tuple(summary(name, seconds) for name, seconds in self._seconds.items())
+        return tuple(summary(name, seconds, max_taken=self._max_taken) for name, seconds in self._seconds.items())
 
     def begin(self, phase: str, start_s: float) -> None:
         """A phase begins at this moment of the run; each second belongs to the phase that its middle lies in."""

@@ -132,10 +132,9 @@ def _rule(rule: RuleResult) -> dict[str, object]:
 
 
 def _machine(phase: MachinePhase) -> dict[str, object]:
-    return {
-        **{key: value for key, value in dataclasses.asdict(phase).items() if key != "name"},
-        "starved": phase.starved,
-    }
+    figures = dataclasses.asdict(phase)
+    del figures["name"]
+    return figures
 
 
 def _phase(phase: PhaseResult) -> dict[str, object]:

@@ -13,9 +13,6 @@ from chaos.events import MachineMeasured
 from chaos.topology.model import Unit
 from chaos.verdict.units import figure
 
-TAKEN_SHARE_MAX = 0.10
-"""Of all processors, taken by others or stolen by the hypervisor. A system that is planned for three quarters of a
-machine, as is usual, has ten percent to spare, and no longer with much more than that gone."""
 EXHAUSTED_SHARE_MAX = 0.10
 """Of a phase's seconds. Less than one in ten cannot make a p99 or a share of some percent by themselves."""
 LEFT_SHARE_MIN = 0.05
@@ -45,36 +42,33 @@ class MachinePhase:
     exhausted_seconds: int
     """Seconds in which nothing was left over, or the canary was slow."""
 
+    starved: bool
+    """Whether others took more than they may, and nothing was left over."""
+
     @property
     def taken_share(self) -> float | None:
         """What others took, on this machine and beside it."""
-        if self.foreign_share is None and self.steal_share is None:
-            return None
-        return (self.foreign_share or 0.0) + (self.steal_share or 0.0)
-
-    @property
-    def starved(self) -> bool:
-        """Whether others took a good part of the machine, and nothing was left over."""
-        taken = self.taken_share
-        return (
-            taken is not None
-            and taken > TAKEN_SHARE_MAX
-            and self.exhausted_seconds > EXHAUSTED_SHARE_MAX * self.seconds
-        )
+        return _sum(self.foreign_share, self.steal_share)
 
 
-def summary(name: str, seconds: Sequence[MachineMeasured]) -> MachinePhase:
-    """Return a phase's figures: means over its seconds, and the canary's slowest answer."""
+def summary(name: str, seconds: Sequence[MachineMeasured], *, max_taken: float) -> MachinePhase:
+    """Return a phase's figures: means over its seconds, and the canary's slowest answer.
+
+    ``max_taken`` is which share of the processors others may take.
+    """
+    foreign, steal = _mean([one.foreign_share for one in seconds]), _mean([one.steal_share for one in seconds])
+    exhausted = sum(1 for one in seconds if is_exhausted(one))
     return MachinePhase(
         name=name,
         left_share=_mean([one.left_share for one in seconds]),
-        steal_share=_mean([one.steal_share for one in seconds]),
-        foreign_share=_mean([one.foreign_share for one in seconds]),
+        steal_share=steal,
+        foreign_share=foreign,
         waiting_share=_mean([one.waiting_share for one in seconds]),
         queue_delay_share=_mean([one.queue_delay_share for one in seconds]),
         canary_s=max((one.canary_s for one in seconds if one.canary_s is not None), default=None),
         seconds=len(seconds),
-        exhausted_seconds=sum(1 for one in seconds if is_exhausted(one)),
+        exhausted_seconds=exhausted,
+        starved=(_sum(foreign, steal) or 0.0) > max_taken and exhausted > EXHAUSTED_SHARE_MAX * len(seconds),
     )
 
 
@@ -103,3 +97,8 @@ def starved(phases: Sequence[MachinePhase]) -> str | None:
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
+
+
+def _sum(*values: float | None) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None

@@ -173,6 +173,7 @@ def test_the_smallest_target_runs_with_an_ordinary_locustfile(tmp_path):
     code, output = chaos(
         tmp_path / "tmp", "run", "targets/hello/experiment.yaml", "--control", "--seed", "1", "--json", str(document),
         "--set", "phases.baseline=3s", "--set", "phases.fault=5s", "--set", "phases.recovery=4s",
+        "--set", "verdict.max_taken=100%",
     )  # fmt: skip
     assert code == 0, output
     verdict = read_json(document)

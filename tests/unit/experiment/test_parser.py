@@ -538,10 +538,11 @@ def test_an_experiment_says_whether_it_needs_the_embedded_proxy(project: Project
 
 
 def test_a_verdict_is_as_sure_as_the_file_asks_and_as_by_default_without(project: Project):
-    assert project.load()[0].verdict == VerdictSettings(alpha=0.05, margin=None, extend_s=0.0)
+    assert project.load()[0].verdict == VerdictSettings(alpha=0.05, margin=None, extend_s=0.0, max_taken=0.1)
     asked = project.load(verdict="verdict: {alpha: 1%, margin: 0.5%, extend: 30s}")[0].verdict
     assert asked == VerdictSettings(alpha=0.01, margin=0.005, extend_s=30.0)
     assert project.load({"verdict.margin": "0%"})[0].verdict.margin == 0.0
+    assert project.load({"verdict.max_taken": "100%"})[0].verdict.max_taken == 1.0
 
 
 def test_a_guard_by_evidence_is_read(project: Project):

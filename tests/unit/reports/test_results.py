@@ -6,12 +6,14 @@ import dataclasses
 import io
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from chaos.errors import Outcome
+from chaos.events import MachineMeasured
 from chaos.experiment.plan import Plan
 from chaos.reports.compare import comparison, conclusion
 from chaos.reports.document import suite_document, verdict_document
@@ -20,10 +22,13 @@ from chaos.reports.plain import PlainView, QuietView
 from chaos.reports.summary import print_summary
 from chaos.reports.text import print_verdict
 from chaos.reports.views import Views
+from chaos.samples import SampleOutcome
 from chaos.topology.model import Topology
+from chaos.verdict.machine import summary
 from chaos.verdict.model import Verdict
+from chaos.verdict.windows import SampleStore
 from tests.unit.reports import streaming
-from tests.unit.verdict.building import METRICS, TOPOLOGY, every, receipt, store_of
+from tests.unit.verdict.building import METRICS, TOPOLOGY, every, receipt, sample, store_of
 from tests.unit.verdict.test_judge import verdict_of
 
 RULES = ("availability >= 99.5%", "sps >= 95% of baseline", "delay_p99 <= 2s")
@@ -97,6 +102,37 @@ def test_a_violation_says_by_how_much_and_when():
     text = text_of(call=lambda console: print_verdict(console, violated(), METRICS))
     assert "Playback availability was 80 % where >= 99.5 % was asked; worst in second 12" in " ".join(text.split())
     assert "control without client_failover and health_filtering" in " ".join(text.split())
+
+
+def test_a_rule_shows_between_what_the_truth_lies_and_what_would_decide_it():
+    store = store_of(per_s=8.0)
+    text = text_of(width=100, call=lambda console: print_verdict(console, verdict_of(store, *RULES), METRICS))
+    assert "98.13 % to 100 %" in text
+    assert re.search(r"availability >= 99\.5% .* inconclusive", text)
+    assert "5 s more would tell" in text
+
+
+def test_full_answers_fallbacks_refusals_and_failures_are_told_apart():
+    store = SampleStore(0.0)
+    for number in range(44 * 50):
+        outcome = list(SampleOutcome)[number // 5 % 4 if number % 5 == 0 else 0]
+        store.add([sample(number / 50, outcome=outcome)])
+    verdict = verdict_of(store, *RULES)
+    words = text_of(width=100, call=lambda console: print_verdict(console, verdict, METRICS))
+    for row in ("full answers", "by fallback", "refused", "failed"):
+        assert re.search(rf"^ +{row}( +\d+){{4}} *$", words, flags=re.MULTILINE), row
+    fault = verdict_document(verdict)["phases"][2]
+    assert set(fault["outcomes"]["play"]) == {"ok", "fallback", "refused", "failed"}
+    assert sum(fault["outcomes"]["play"].values()) == fault["attempts"]["play"] == 1000
+
+
+def test_the_machine_is_told_in_a_line():
+    seconds = [MachineMeasured(t_s=1.0, left_share=0.01, steal_share=0.02, foreign_share=0.3, canary_s=0.15)] * 3
+    machine = [summary("fault", seconds, max_taken=0.1)]
+    verdict = verdict_of(store_of(), *RULES, machine=machine)
+    text = text_of(width=140, call=lambda console: print_verdict(console, verdict, METRICS))
+    said = "1 % of its processors left over, 32 % taken by others, an edge without a fault answered within 150 ms"
+    assert f"Machine: {said} (starved)" in text
 
 
 def test_how_the_target_was_scaled_is_said_in_words_and_in_the_document():

@@ -5,24 +5,27 @@ from __future__ import annotations
 import pytest
 
 from chaos.errors import Outcome
+from chaos.events import MachineMeasured
 from chaos.reports.document import verdict_document
-from chaos.verdict.machine import MachinePhase, starved
+from chaos.verdict.machine import MachinePhase, starved, summary
 from tests.unit.verdict.building import every, store_of
 from tests.unit.verdict.test_judge import verdict_of
 
 
-def phase(name="fault", *, left=0.02, steal=0.0, foreign=0.33, exhausted=4, canary_s=0.012) -> MachinePhase:
-    return MachinePhase(
-        name=name,
-        left_share=left,
-        steal_share=steal,
-        foreign_share=foreign,
-        waiting_share=0.4,
-        queue_delay_share=None,
-        canary_s=canary_s,
-        seconds=10,
-        exhausted_seconds=exhausted,
-    )
+def phase(name="fault", *, left=0.02, steal=0.0, foreign=0.33, exhausted=4, max_taken=0.1) -> MachinePhase:
+    """Ten seconds, in so many of which nothing was left over."""
+    seconds = [
+        MachineMeasured(
+            t_s=number,
+            left_share=left if number < exhausted else 0.4,
+            steal_share=steal,
+            foreign_share=foreign,
+            waiting_share=0.4,
+            canary_s=0.012,
+        )
+        for number in range(10)
+    ]
+    return summary(name, seconds, max_taken=max_taken)
 
 
 BROKEN = every(10, 12.0, 32.0)
@@ -52,8 +55,9 @@ def test_what_held_on_a_starved_machine_held():
         phase(exhausted=1),
         phase(foreign=None, steal=None),
         phase("warm_up"),
+        phase(max_taken=0.5),
     ],
-    ids=["its own doing", "a second of ten", "a system that does not tell", "while it warmed up"],
+    ids=["its own doing", "a second of ten", "a system that does not tell", "while it warmed up", "as was allowed"],
 )
 def test_what_broke_on_any_other_machine_is_violated(one):
     assert verdict_of(store_of(fails=BROKEN), machine=[one]).outcome is Outcome.VIOLATED
@@ -71,10 +75,10 @@ def test_of_several_starved_phases_the_worst_is_named():
 def test_the_document_has_the_machine_phase_by_phase():
     document = verdict_document(verdict_of(store_of(), machine=[phase()]))
     assert document["machine"]["fault"] == {
-        "left_share": 0.02,
+        "left_share": pytest.approx(0.248),
         "steal_share": 0.0,
-        "foreign_share": 0.33,
-        "waiting_share": 0.4,
+        "foreign_share": pytest.approx(0.33),
+        "waiting_share": pytest.approx(0.4),
         "queue_delay_share": None,
         "canary_s": 0.012,
         "seconds": 10,
