@@ -33,6 +33,7 @@ from chaos.experiment.plan import SURGE, Plan, PlannedFault, PlannedSurge
 from chaos.load.driver import LoadDriver
 from chaos.reports.document import verdict_document
 from chaos.topology.model import Topology
+from chaos.topology.shape import target_shape
 from chaos.verdict.guards import guard_value
 from chaos.verdict.judge import judge
 from chaos.verdict.model import ReceiptResult, Verdict
@@ -358,6 +359,9 @@ class Run:
             changed=self._changed,
             phases={str(name): span for name, span in self._plan.phases.items()},
             started_at=clock.wall_clock_iso(),
+            rules=tuple(rule.text for rule in (*self._experiment.steady_state, *self._experiment.must_break)),
+            replay=self._replay,
+            target=target_shape(self._topology),
         )
 
     def _end(self, forced: Outcome | None, reason: str | None) -> Verdict:

@@ -1,0 +1,244 @@
+"""What a report knows of one run, folded from its events: facts, spans and series, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from chaos.errors import Outcome
+from chaos.events import (
+    Event,
+    FaultApplied,
+    FaultHealed,
+    GuardTripped,
+    Healed,
+    InstanceDied,
+    Note,
+    PhaseStarted,
+    RunEnded,
+    RunStarted,
+    TargetReady,
+    TargetStarting,
+    Tick,
+)
+from chaos.reports.html.breakers import Breakers
+from chaos.reports.html.reading import End, Entry, Second, Trouble, second_of
+from chaos.reports.html.timeline import Key, Timeline
+from chaos.samples import SampleOutcome
+
+NOTES_MAX = 200
+FAULTS_MAX = 500
+VICTIMS_MAX = 2000
+RUNS_MAX = 200
+"""More runs than that are no page that anybody reads."""
+TROUBLES_KEPT = 5
+
+
+class Happening(NamedTuple):
+    """Something that happened, in words; seconds of the run."""
+
+    t_s: float
+    text: str
+
+
+@dataclass(slots=True)
+class Fault:
+    """A fault as it was carried out."""
+
+    name: str
+    kind: str
+    description: str
+    victims: tuple[str, ...]
+    start_s: float
+    end_s: float | None = None
+    evidence: str = ""
+    touched: bool | None = None
+    """None while it was in place."""
+
+
+@dataclass(slots=True)
+class RunRecord:
+    """One run. Changed by ``RunReader`` alone."""
+
+    source: str
+    """The journal's path, as the user wrote it; empty when the run has just been made."""
+    started: RunStarted | None = None
+    starting: TargetStarting | None = None
+    timeline: Timeline = field(default_factory=Timeline)
+    breakers: Breakers = field(default_factory=lambda: Breakers({}))
+    phases: list[tuple[str, float]] = field(default_factory=list)
+    """Each phase and when it began."""
+    faults: dict[str, Fault] = field(default_factory=dict)
+    happenings: list[Happening] = field(default_factory=list)
+    happenings_left_out: int = 0
+    outcome: Outcome | None = None
+    verdict: Mapping[str, object] = field(default_factory=dict)
+    """The document at its end; empty of a run that was cut off."""
+    end_s: float = 0.0
+    """The last moment that was heard of."""
+    troubles: list[Trouble] = field(default_factory=list)
+    troubles_count: int = 0
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether the journal ends before the run does."""
+        return self.outcome is None
+
+    @property
+    def title(self) -> str:
+        """The experiment's title."""
+        said = self.verdict.get("experiment")
+        return self.started.experiment if self.started else said if isinstance(said, str) else "a run without a title"
+
+    @property
+    def file(self) -> str:
+        """The experiment's file."""
+        said = self.verdict.get("file")
+        return self.started.file if self.started else said if isinstance(said, str) else ""
+
+    @property
+    def seed(self) -> int | None:
+        """The run's seed, where it is known."""
+        said = self.verdict.get("seed")
+        return self.started.seed if self.started else said if isinstance(said, int) else None
+
+    @property
+    def disabled(self) -> tuple[str, ...]:
+        """The protections that were switched off."""
+        return self.started.disabled if self.started else _words(self.verdict.get("disabled"))
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """What else was different in a control."""
+        return self.started.changed if self.started else _words(self.verdict.get("changed"))
+
+    @property
+    def is_control(self) -> bool:
+        """Whether something was taken from the experiment as it is written."""
+        return bool(self.disabled or self.changed)
+
+    def spans(self) -> list[tuple[str, float, float]]:
+        """Return the phases with start and end, as they really were."""
+        ends = (
+            [start_s for _, start_s in self.phases[1:]] + [max(self.end_s, self.phases[-1][1])] if self.phases else []
+        )
+        return [(name, start_s, end_s) for (name, start_s), end_s in zip(self.phases, ends, strict=True)]
+
+
+class RunReader:
+    """Folds entries of journals, or events as they happen, into runs.
+
+    ``handle`` is a sink for events, as the journal's is. ``runs`` are complete after ``finish``, or the ``End`` of a
+    journal.
+    """
+
+    def __init__(self) -> None:
+        self.runs: list[RunRecord] = []
+        self.left_out = 0
+        """Runs beyond ``RUNS_MAX``."""
+        self._source = ""
+        self._run: RunRecord | None = None
+        self._starting: TargetStarting | None = None
+
+    def begin(self, source: str) -> None:
+        """Say that what follows comes from another journal."""
+        self.finish()
+        self._source = source
+
+    def handle(self, event: Event) -> None:
+        """Take in an event."""
+        self.take(second_of(event) if isinstance(event, Tick) else event)
+
+    def finish(self) -> None:
+        """Say that nothing follows: a run that has not ended was cut off."""
+        self._keep()
+        self._starting = None
+
+    def take(self, entry: Entry) -> None:
+        """Take in what a journal's line says."""
+        match entry:
+            case Second():
+                self._second(entry)
+            case Trouble():
+                run = self._run or (self.runs[-1] if self.runs and self.runs[-1].source == self._source else None)
+                if run is None:
+                    run = self._run = RunRecord(source=self._source, starting=self._starting)
+                run.troubles_count += 1
+                if len(run.troubles) < TROUBLES_KEPT:
+                    run.troubles.append(entry)
+            case End():
+                self.finish()
+            case TargetStarting():
+                self._starting = entry
+            case RunStarted():
+                self._keep()
+                calls = dict(entry.target.calls) if entry.target else {}
+                self._run = RunRecord(source=self._source, started=entry, starting=self._starting)
+                self._run.breakers = Breakers(calls)
+            case RunEnded():
+                run = self._current()
+                run.outcome, run.verdict = entry.outcome, entry.verdict
+                run.end_s = max(run.end_s, entry.t_s)
+                self._keep()
+            case TargetReady():
+                pass
+            case _:
+                self._event(self._current(), entry)
+
+    def _current(self) -> RunRecord:
+        if self._run is None:  # events of a run whose beginning is missing
+            self._run = RunRecord(source=self._source, starting=self._starting)
+        return self._run
+
+    def _keep(self) -> None:
+        run, self._run = self._run, None
+        if run is None:
+            return
+        run.breakers.finish(run.end_s)
+        if len(self.runs) < RUNS_MAX:
+            self.runs.append(run)
+        else:
+            self.left_out += 1
+
+    def _second(self, second: Second) -> None:
+        run = self._current()
+        run.end_s = max(run.end_s, second.t_s)
+        values: list[tuple[Key, float]] = [(("value", name), value) for name, value in second.values.items()]
+        for kind, outcomes in second.counts.items():
+            values += [(("count", kind, said), float(outcomes.get(said, 0))) for said in SampleOutcome]
+        for (pair, tries), tally in run.breakers.take(second.t_s, second.breakers):
+            way = "tries" if tries else "commands"
+            values += [(("calls", way, *pair), float(tally.calls)), (("errors", way, *pair), float(tally.errors))]
+        run.timeline.add(max(0.0, second.t_s - 1.0), values)
+
+    def _event(self, run: RunRecord, event: Event) -> None:
+        run.end_s = max(run.end_s, event.t_s)
+        match event:
+            case PhaseStarted() if len(run.phases) < FAULTS_MAX:
+                run.phases.append((event.phase, max(event.t_s, run.phases[-1][1] if run.phases else 0.0)))
+            case FaultApplied() if len(run.faults) < FAULTS_MAX:
+                victims = event.victims[:VICTIMS_MAX]
+                run.faults[event.fault] = Fault(event.fault, event.kind, event.description, victims, event.t_s)
+            case FaultHealed() if event.fault in run.faults:
+                fault = run.faults[event.fault]
+                fault.end_s, fault.evidence, fault.touched = event.t_s, event.evidence, event.touched
+            case GuardTripped():
+                self._tell(run, event.t_s, f"the guard “{event.guard}” tripped at {event.measured:.4g}: healing began")
+            case Healed():
+                self._tell(run, event.t_s, f"healed, and seen to be, in {event.duration_s:.2f} s")
+            case InstanceDied():
+                last = f": {event.last_lines[-1]}" if event.last_lines else ""
+                self._tell(run, event.t_s, f"{event.instance} ended by itself ({event.status}){last}")
+            case Note():
+                self._tell(run, event.t_s, event.text)
+
+    def _tell(self, run: RunRecord, t_s: float, text: str) -> None:
+        if len(run.happenings) < NOTES_MAX:
+            run.happenings.append(Happening(t_s, text[:500]))
+        else:
+            run.happenings_left_out += 1
+
+
+def _words(value: object) -> tuple[str, ...]:
+    return tuple(str(one) for one in value) if isinstance(value, (list, tuple)) else ()
