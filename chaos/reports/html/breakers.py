@@ -109,7 +109,8 @@ class Breakers:
             if known.heard_s != t_s and known.state != CLOSED:  # its process is gone, or does not answer
                 self._close(key, known, t_s)
                 known.state = CLOSED
-        yield from second.items()
+        for way in self.by_way:
+            yield way, second.get(way) or Tally()
 
     def finish(self, t_s: float) -> None:
         """End what is still open at the end of the run."""

@@ -18,6 +18,8 @@ LAYER_GAP = 62.0
 ROW_GAP = 20.0
 BEND_HEIGHT = 14.0
 MARGIN = 14.0
+LOOP_WIDTH = 20.0
+"""How far the line of a service that calls itself stands out."""
 _SWEEPS = 12
 _SERVICES_MAX = 200
 """Of a graph with more, the first ones are drawn."""
@@ -69,7 +71,8 @@ def lay_out(calls: Mapping[str, Sequence[str]], clients: Sequence[str] = ()) -> 
         turned = pair not in chains and pair[::-1] in chains and pair[0] != pair[1]
         chain = chains.get(pair[::-1] if turned else pair, ())
         lines.append(Line(pair=pair, path=_path(pair, chain, layer, x, y, turned=turned)))
-    width = max(x.values(), default=0.0) + NODE_WIDTH / 2 + MARGIN
+    loops = [x[caller] + LOOP_WIDTH for caller, callee in pairs if caller == callee]
+    width = max([*x.values(), *loops], default=0.0) + NODE_WIDTH / 2 + MARGIN
     height = max(y.values(), default=0.0) + NODE_HEIGHT / 2 + MARGIN
     return Layout(nodes=nodes, lines=tuple(lines), width=round(width, 1), height=round(height, 1))
 

@@ -84,6 +84,8 @@ class Group:
                 said += f": {_inside(reasons[0])}" if reasons else ""
         if control is not None and control.cut_off:
             return f"{said}. The control's journal ends before its verdict."
+        if run.outcome not in {Outcome.HELD, Outcome.VIOLATED}:
+            return f"{said}."  # there is nothing that a control could add
         ours = verdict_of(run.verdict)
         theirs = verdict_of(control.verdict) if control is not None else None
         if ours is None or theirs is None:

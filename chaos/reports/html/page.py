@@ -21,6 +21,8 @@ from chaos.verdict.units import figure, plural
 
 PAGE_BYTES_MAX = 1_400_000
 """A report is below 1.5 MB."""
+_THINNED_BYTES = 200
+"""Room for the sentence on how wide the points are."""
 _SPARKS = 2
 """Small pictures in each row of the list of runs."""
 
@@ -82,7 +84,12 @@ def make_page(reader: RunReader) -> str:
         "overview": _overview(groups, names, reader.left_out),
         "groups": written,
     }
-    around = sum(len(piece.encode("utf-8", "backslashreplace")) for piece in pieces.values())
+    template = _asset("report.html")
+    around = (
+        len(template.encode())
+        + _THINNED_BYTES
+        + sum(len(piece.encode("utf-8", "backslashreplace")) for piece in pieces.values())
+    )
     while True:
         data = embed(
             {"groups": [group_data(group, name, way) for group, name, way in zip(groups, names, ways, strict=True)]}
@@ -91,7 +98,7 @@ def make_page(reader: RunReader) -> str:
             break
     pieces["data"] = data
     pieces["thinned"] = _thinned(groups)
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: pieces[found[1]], _asset("report.html"))
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: pieces[found[1]], template)
 
 
 def _asset(name: str) -> str:
@@ -140,7 +147,7 @@ def _overview(groups: Sequence[Group], names: Sequence[str], left_out: int) -> M
 
 def _section(group: Group, name: str, ways: Ways, *, single: bool) -> Markup:
     control = group.control is not None
-    up = "" if single else element("p", element("a", "↑ all experiments", href="#main"), class_="up")
+    up = "" if single else element("p", element("a", "↑ all experiments", href="#main"), class_="back")
     runs = [element("figure", class_="timeline", data_run=at) for at in range(len(group.runs))]
     return element(
         "section",

@@ -25,6 +25,8 @@ from chaos.reports.html.record import Fault, RunRecord
 from chaos.verdict.units import figure
 
 _VICTIMS_SHOWN = 6
+_GRAPH_WIDTH_LEAST = 760
+"""A narrower screen scrolls the call graph, so that it stays readable."""
 
 
 def verdict(group: Group) -> Markup:
@@ -87,7 +89,7 @@ def _rule(rule: Document, what: str, theirs: Document | None) -> list[object]:
     unit = text(rule, "unit")
     measured, limit = number(rule, "measured"), number(rule, "limit")
     ends = interval(rule)
-    said = f"{what}{text(rule, 'explanation')}"
+    said = f"{what}{text(rule, 'explanation').rstrip('.')}."
     needs_s = number(rule, "needs_s")
     if needs_s is not None and needs_s > 0:
         said += f" About {figure(needs_s, 's')} more of it would decide."
@@ -138,6 +140,7 @@ def graph(ways: Ways, name: str) -> Markup:
         viewBox=f"0 0 {layout.width} {layout.height}",
         width=layout.width,
         height=layout.height,
+        style=f"min-width: {min(layout.width, _GRAPH_WIDTH_LEAST):g}px",
         role="group",
         aria_label="Who calls whom",
     )
