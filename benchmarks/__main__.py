@@ -9,6 +9,7 @@ from benchmarks import (
     proxy,
     proxy_soak,
     recommendation,
+    report,
     scaling,
     sustained,
     target,
@@ -25,4 +26,5 @@ if __name__ == "__main__":
     sustained.main()
     scaling.main()
     recommendation.main()
+    report.main()
     kills.main()

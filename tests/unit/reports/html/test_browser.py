@@ -99,8 +99,11 @@ async def test_dragging_zooms_all_plots_of_an_experiment_and_a_double_click_show
     zoomed = await seconds_shown(page)
     assert zoomed != before
     assert len({float(one.removesuffix(" s")) for one in zoomed}) == len(zoomed)
-    ticks = "[...document.querySelectorAll('#run-1 .plot .drawing')].map((one) => one.querySelector('.tick.across').textContent)"
-    assert len(set(await page.evaluate(ticks))) == 1
+    ticks = await page.evaluate(
+        "[...document.querySelectorAll('#run-1 .plot .drawing')]"
+        ".map((one) => one.querySelector('.tick.across').textContent)"
+    )
+    assert len(set(ticks)) == 1
     assert await page.evaluate("document.querySelector('#run-1 .reset').hidden") is False
     assert await page.evaluate("document.querySelector('#run-2 .reset').hidden") is True
     for count in (1, 2):
@@ -136,7 +139,8 @@ async def test_every_control_can_be_reached_with_tab_and_its_focus_is_seen(page)
         seen.append(
             await page.evaluate(
                 "(() => { const one = document.activeElement;"
-                " return (one.id || one.getAttribute('class') || one.tagName) + (one.matches(':focus-visible') ? '' : ' unseen'); })()"
+                " return (one.id || one.getAttribute('class') || one.tagName)"
+                " + (one.matches(':focus-visible') ? '' : ' unseen'); })()"
             )
         )
         if "copy" in seen:
