@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from chaos.events import MetricLabel
 from chaos.reports.deviation import deviation
@@ -17,8 +18,28 @@ from chaos.reports.html.record import RunRecord
 from chaos.reports.html.timeline import Key, Series
 from chaos.samples import SampleOutcome
 
-BUCKETS_LEAST = 48
-"""Series are not thinned further than that."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detail:
+    """What a page has room for."""
+
+    buckets_least: int
+    """Series are not thinned further than that before something else is left out."""
+    other_figures: bool = True
+    phases: bool = True
+    edges: bool = True
+    """Whether the edges of each pair of services are listed."""
+    graph: bool = True
+
+
+DETAILS = (
+    Detail(buckets_least=240),
+    Detail(buckets_least=120, other_figures=False),
+    Detail(buckets_least=48, other_figures=False, phases=False),
+    Detail(buckets_least=24, other_figures=False, phases=False, edges=False),
+    Detail(buckets_least=12, other_figures=False, phases=False, edges=False, graph=False),
+)
+"""From a page of one run to one of a hundred: the first that keeps to a page's size is taken."""
 PAIRS_SHOWN = 6
 """Lines in one plot of the errors between services."""
 BREAKERS_SHOWN = 24
@@ -34,7 +55,7 @@ OUTCOMES = {
 """What the answers are called on the page."""
 
 
-def group_data(group: Group, name: str, ways: Ways) -> dict[str, object]:
+def group_data(group: Group, name: str, ways: Ways, detail: Detail) -> dict[str, object]:
     """Return what the script needs of one experiment."""
     return {
         "id": name,
@@ -42,8 +63,8 @@ def group_data(group: Group, name: str, ways: Ways) -> dict[str, object]:
             _run(run, label, short)
             for run, label, short in zip(group.runs, labels(group), ("experiment", "control"), strict=False)
         ],
-        "plots": [plot for plot in _plots(group, ways) if plot["lines"]],
-        "pairs": ways.data(),
+        "plots": [plot for plot in _plots(group, ways) if plot["lines"] and (detail.other_figures or not plot["more"])],
+        "pairs": ways.data(listed=detail.edges) if detail.graph else [],
     }
 
 
@@ -69,14 +90,14 @@ def embed(data: object) -> str:
     return said.encode("utf-8", "backslashreplace").decode()
 
 
-def thin(groups: Sequence[Group]) -> bool:
-    """Make the longest series of all half as long; return False when they are as short as they may be."""
+def thin(groups: Sequence[Group], least: int) -> bool:
+    """Make the longest series of all half as long; return False when that is fewer than ``least`` points."""
     timelines = [run.timeline for group in groups for run in group.runs]
     longest = max((one.buckets for one in timelines), default=0)
-    if longest < 2 * BUCKETS_LEAST:
+    if longest < 2 * least:
         return False
     for one in timelines:
-        if 2 * one.buckets > longest and one.buckets >= 2 * BUCKETS_LEAST:
+        if 2 * one.buckets > longest and one.buckets >= 2 * least:
             one.halve()
     return True
 
@@ -146,13 +167,14 @@ def _plots(group: Group, ways: Ways) -> Iterator[dict[str, object]]:
     primary = [kind for kind in all_kinds if kind in kinds] or list(all_kinds)[:1]
     for kind in primary:
         yield _outcomes_plot(group, kind, more=False)
-    yield _errors_plot(group, ways)
+    yield _calls_plot(group, ways, "errors", "Failed calls between services")
     for name in others:
         if name not in near:
             yield _metric_plot(group, name, more=True)
     for kind in all_kinds:
         if kind not in primary:
             yield _outcomes_plot(group, kind, more=True)
+    yield _calls_plot(group, ways, "calls", "Calls between services")
 
 
 def _metric_plot(group: Group, name: str, *, more: bool) -> dict[str, object]:
@@ -177,16 +199,16 @@ def _outcomes_plot(group: Group, kind: str, *, more: bool) -> dict[str, object]:
     return {"title": title, "unit": "/s", "lines": lines, "limits": [], "more": more}
 
 
-def _errors_plot(group: Group, ways: Ways) -> dict[str, object]:
-    """The calls that failed each second, as the callers count, between the services with most of them in either run."""
+def _calls_plot(group: Group, ways: Ways, what: str, title: str) -> dict[str, object]:
+    """Calls (or ``errors``) each second as the callers count them, between the services with most in either run."""
     lines = []
-    for place, pair in enumerate(ways.worst(PAIRS_SHOWN)):
+    for place, pair in enumerate(ways.most(what, PAIRS_SHOWN)):
         for at, run in enumerate(group.runs):
-            series = run.timeline.series.get(("errors", ways.counted_by(pair), *pair))
+            series = run.timeline.series.get((what, ways.counted_by(pair), *pair))
             if series is not None and series.total():
-                title = _of_run(f"{pair[0]} → {pair[1]}", group, at)
-                lines.append(_line(run, at, title, f"pair{place}", series, "/s"))
-    return {"title": "Failed calls between services", "unit": "/s", "lines": lines, "limits": [], "more": False}
+                said = _of_run(f"{pair[0]} → {pair[1]}", group, at)
+                lines.append(_line(run, at, said, f"pair{place}", series, "/s"))
+    return {"title": title, "unit": "/s", "lines": lines, "limits": [], "more": what == "calls"}
 
 
 def _of_run(title: str, group: Group, at: int) -> str:

@@ -10,6 +10,8 @@ from chaos.reports.html.record import RunRecord
 
 EDGES_LISTED = 60
 """Edges of one pair that are listed one by one; those with faults before others."""
+_INSTANCES_MAX = 200
+"""Of a service with more instances the first ones are shown."""
 
 
 class Ways:
@@ -32,11 +34,15 @@ class Ways:
         victims = {victim for run in runs for fault in run.faults.values() for victim in fault.victims}
         self._faulted_edges = {victim for victim in victims if "." in victim}
         self._faulted_instances = victims - self._faulted_edges
+        self._edges_of = {line.pair: self._edges(line.pair) for line in self.layout.lines}
 
-    def worst(self, most: int) -> list[Pair]:
-        """Return the pairs with failed calls in either run, the most failures first."""
-        errors = {line.pair: sum(self.tally(line.pair, run).errors for run in self._runs) for line in self.layout.lines}
-        return sorted((pair for pair, many in errors.items() if many), key=lambda pair: -errors[pair])[:most]
+    def most(self, what: str, limit: int) -> list[Pair]:
+        """Return the pairs with calls (or failed ones: ``errors``) in either run, those with most of them first."""
+        found = {
+            line.pair: sum(getattr(self.tally(line.pair, run), what) for run in self._runs)
+            for line in self.layout.lines
+        }
+        return sorted((pair for pair, many in found.items() if many), key=lambda pair: -found[pair])[:limit]
 
     def counted_by(self, pair: Pair) -> str:
         """Return by what a pair's calls are counted: single tries where they are told of, commands elsewhere."""
@@ -50,28 +56,26 @@ class Ways:
         """Return how many instances of a service a fault fell on as such."""
         return sum(service_of(victim) == service for victim in self._faulted_instances)
 
-    def edges(self, pair: Pair) -> list[tuple[str, str, bool]]:
-        """Return the pair's edges: calling instance, called instance, whether a fault lay on it."""
+    def _edges(self, pair: Pair) -> list[tuple[int, int, bool]]:
+        """Return the pair's edges: the numbers of both instances (a client has 0), whether a fault lay on it."""
         caller, called = pair
-        callers = (
-            [f"{caller}-{at}" for at in range(1, min(self.instances[caller], 500) + 1)]
-            if caller in self.instances
-            else [caller]
-        )
-        targets = [f"{called}-{at}" for at in range(1, min(self.instances.get(called, 0), 500) + 1)]
+        many = self.instances.get(caller)
         return [
-            (one, other, f"{one}.{other}" in self._faulted_edges or other in self._faulted_instances)
-            for one in callers
-            for other in targets
+            (one, other, self._faulted(_edge(pair, one, other), f"{called}-{other}"))
+            for one in (range(1, min(many, _INSTANCES_MAX) + 1) if many is not None else (0,))
+            for other in range(1, min(self.instances.get(called, 0), _INSTANCES_MAX) + 1)
         ]
 
-    def data(self) -> list[dict[str, object]]:
-        """Return for each line of the layout what the page tells of it."""
+    def _faulted(self, edge: str, called: str) -> bool:
+        return edge in self._faulted_edges or called in self._faulted_instances
+
+    def data(self, *, listed: bool) -> list[dict[str, object]]:
+        """Return for each line of the layout what the page tells of it; with ``listed``, edge by edge."""
         found: list[dict[str, object]] = []
         for line in self.layout.lines:
-            edges = self.edges(line.pair)
+            edges = self._edges_of[line.pair]
             tries = self.counted_by(line.pair) == "tries"
-            listed = sorted(edges, key=lambda edge: not edge[2])[:EDGES_LISTED]
+            shown = sorted(edges, key=lambda edge: not edge[2])[:EDGES_LISTED] if listed else []
             found.append(
                 {
                     "from": line.pair[0],
@@ -82,8 +86,8 @@ class Ways:
                         [tally.calls, tally.errors] for tally in (self.tally(line.pair, run) for run in self._runs)
                     ],
                     "listed": [
-                        [one, other, int(faulted), *self._of_edge(f"{one}.{other}", tries=tries)]
-                        for one, other, faulted in listed
+                        [one, other, int(faulted), *self._of_edge(_edge(line.pair, one, other), tries=tries)]
+                        for one, other, faulted in shown
                     ],
                 }
             )
@@ -92,3 +96,8 @@ class Ways:
     def _of_edge(self, edge: str, *, tries: bool) -> list[list[int]]:
         tallies = [run.breakers.by_edge.get((edge, tries)) for run in self._runs]
         return [[tally.calls, tally.errors] if tally else [] for tally in tallies]
+
+
+def _edge(pair: Pair, one: int, other: int) -> str:
+    """Return an edge's name: ``gateway-1.play_api-2``, or ``client.oca-1``."""
+    return f"{pair[0]}-{one}.{pair[1]}-{other}" if one else f"{pair[0]}.{pair[1]}-{other}"

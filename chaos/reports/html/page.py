@@ -10,7 +10,17 @@ from pathlib import Path
 from chaos import __version__
 from chaos.errors import EnvironmentFailure, UsageError
 from chaos.reports.html import sections
-from chaos.reports.html.data import counted, embed, group_data, metric_label, ruled_metrics, sparkline, thin
+from chaos.reports.html.data import (
+    DETAILS,
+    Detail,
+    counted,
+    embed,
+    group_data,
+    metric_label,
+    ruled_metrics,
+    sparkline,
+    thin,
+)
 from chaos.reports.html.documents import records, text
 from chaos.reports.html.graphdata import Ways
 from chaos.reports.html.groups import Group, pair
@@ -21,8 +31,8 @@ from chaos.verdict.units import figure, plural
 
 PAGE_BYTES_MAX = 1_400_000
 """A report is below 1.5 MB."""
-_THINNED_BYTES = 200
-"""Room for the sentence on how wide the points are."""
+_THINNED_BYTES = 500
+"""Room for the sentences on what is shown."""
 _SPARKS = 2
 """Small pictures in each row of the list of runs."""
 
@@ -68,37 +78,36 @@ def check_writable(path: Path) -> None:
 
 
 def make_page(reader: RunReader) -> str:
-    """Return the page for all runs that were read; series are thinned until it is below ``PAGE_BYTES_MAX``."""
+    """Return the page for all runs that were read; it shows less of each until it is below ``PAGE_BYTES_MAX``."""
     groups = pair(reader.runs)
-    ways = [Ways(group.runs) for group in groups]
     names = [f"run-{at}" for at in range(1, len(groups) + 1)]
-    written = "".join(
-        _section(group, name, way, single=len(groups) == 1)
-        for group, name, way in zip(groups, names, ways, strict=True)
-    )
+    parts = list(zip(groups, names, [Ways(group.runs) for group in groups], strict=True))
     pieces = {
         "title": escaped(_title(groups)),
         "version": escaped(__version__),
         "style": _asset("report.css"),
         "script": "\n".join(_asset(name) for name in ("plots.js", "report.js")),
         "overview": _overview(groups, names, reader.left_out),
-        "groups": written,
     }
     template = _asset("report.html")
-    around = (
-        len(template.encode())
-        + _THINNED_BYTES
-        + sum(len(piece.encode("utf-8", "backslashreplace")) for piece in pieces.values())
-    )
-    while True:
-        data = embed(
-            {"groups": [group_data(group, name, way) for group, name, way in zip(groups, names, ways, strict=True)]}
-        )
-        if around + len(data.encode()) <= PAGE_BYTES_MAX or not thin(groups):
+    room = PAGE_BYTES_MAX - _bytes(template, *pieces.values()) - _THINNED_BYTES
+    for detail in DETAILS:
+        written = "".join(_section(*part, detail, single=len(groups) == 1) for part in parts)
+        data = _data(parts, detail)
+        while _bytes(written, data) > room and thin(groups, detail.buckets_least):
+            data = _data(parts, detail)
+        if _bytes(written, data) <= room:
             break
-    pieces["data"] = data
-    pieces["thinned"] = _thinned(groups)
+    pieces |= {"groups": written, "data": data, "thinned": _thinned(groups, detail)}
     return re.sub(r"\{\{(\w+)\}\}", lambda found: pieces[found[1]], template)
+
+
+def _data(parts: Sequence[tuple[Group, str, Ways]], detail: Detail) -> str:
+    return embed({"groups": [group_data(*part, detail) for part in parts]})
+
+
+def _bytes(*pieces: str) -> int:
+    return sum(len(piece.encode("utf-8", "backslashreplace")) for piece in pieces)
 
 
 def _asset(name: str) -> str:
@@ -145,7 +154,7 @@ def _overview(groups: Sequence[Group], names: Sequence[str], left_out: int) -> M
     )
 
 
-def _section(group: Group, name: str, ways: Ways, *, single: bool) -> Markup:
+def _section(group: Group, name: str, ways: Ways, detail: Detail, *, single: bool) -> Markup:
     control = group.control is not None
     up = "" if single else element("p", element("a", "↑ all experiments", href="#main"), class_="back")
     runs = [element("figure", class_="timeline", data_run=at) for at in range(len(group.runs))]
@@ -161,12 +170,12 @@ def _section(group: Group, name: str, ways: Ways, *, single: bool) -> Markup:
         element("p", _hint(control=control), class_="quiet hint"),
         element("div", class_="plots"),
         element("details", element("summary", "Other figures"), element("div", class_="plots"), class_="more"),
-        element("h3", "Who calls whom"),
-        sections.graph(ways, name),
+        element("h3", "Who calls whom") if detail.graph else "",
+        sections.graph(ways, name) if detail.graph else "",
         element("h3", "What the faults touched"),
         sections.receipts(group),
         sections.replay(group, name),
-        sections.phases(group),
+        sections.phases(group) if detail.phases else "",
         sections.happenings(group),
         sections.machine(group),
         up,
@@ -204,9 +213,21 @@ def _troubles(group: Group) -> Markup:
     return element("div", *(element("p", one) for one in said), class_="trouble", role="note")
 
 
-def _thinned(groups: Sequence[Group]) -> Markup:
+def _thinned(groups: Sequence[Group], detail: Detail) -> Markup:
+    """Return in a sentence how much of the journals is on the page."""
+    left_out = [
+        what
+        for shown, what in (
+            (detail.other_figures, "figures that no rule is near"),
+            (detail.phases, "tables of the phases"),
+            (detail.edges, "lists of edges"),
+            (detail.graph, "call graphs"),
+        )
+        if not shown
+    ]
+    more = f" For want of room left out: {', '.join(left_out)}; a report of fewer runs has them." if left_out else ""
     width_s = max((run.timeline.width_s for group in groups for run in group.runs), default=1)
     if width_s == 1:
-        return Markup("Every point is one second.")
+        return Markup(f"Every point is one second.{more}")
     said = f"Points are up to {figure(width_s, 's')} wide: the line is their mean, the band behind it their least and "
-    return Markup(f"{said}greatest second.")
+    return Markup(f"{said}greatest second.{more}")

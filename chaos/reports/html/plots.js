@@ -249,16 +249,21 @@ class Drawing {
     const {second} = this.view;
     const seen = second !== null && second >= this.view.start && second <= this.view.stop;
     for (const one of [this.cross, this.moment]) one.setAttribute("visibility", seen ? "visible" : "hidden");
-    if (!seen) return;
+    if (!seen) {
+      this.content.querySelectorAll(".tick.across").forEach((tick) => tick.setAttribute("visibility", "visible"));
+      return;
+    }
     const x = Math.min(this.x(Math.floor(second) + 0.5), this.width - MARGIN.right);
     for (const [key, value] of [["x1", x], ["x2", x], ["y1", MARGIN.top], ["y2", this.height - MARGIN.bottom]]) {
       this.cross.setAttribute(key, value);
     }
-    const late = x > this.width * 0.7;
-    this.moment.setAttribute("x", late ? x - 6 : x + 6);
-    this.moment.setAttribute("y", MARGIN.top + 10);
-    this.moment.setAttribute("text-anchor", late ? "end" : "start");
     this.moment.textContent = `${Math.floor(second)} s · ${this.view.phase(second)}`;
+    const half = this.moment.textContent.length * 3.2 + 4;
+    this.moment.setAttribute("x", Math.min(Math.max(x, half), this.width - half));
+    this.moment.setAttribute("y", this.height - 7);
+    for (const tick of this.content.querySelectorAll(".tick.across")) {
+      tick.setAttribute("visibility", Math.abs(Number(tick.getAttribute("x")) - x) < half + 20 ? "hidden" : "visible");
+    }
   }
 }
 
@@ -329,10 +334,11 @@ class Plot extends Drawing {
 
   limit(limit, said, bottom) {
     const y = this.y(limit);
-    const above = y > MARGIN.top + 16;
+    // On the side where values break the rule: there is room as long as it holds.
+    const above = said.startsWith("<") ? y > MARGIN.top + 16 : y > bottom - 16;
     this.content.append(
       make("svg:line", {class: "limit", x1: MARGIN.left, x2: this.width - MARGIN.right, y1: y, y2: y}),
-      make("svg:text", {class: "limit-said", x: this.width - MARGIN.right - 2, y: above ? y - 5 : Math.min(y + 13, bottom)}, said));
+      make("svg:text", {class: "limit-said", x: this.width - MARGIN.right - 2, y: above ? y - 5 : y + 13}, said));
   }
 
   /** Draw one line, with the band of least and greatest values behind it where a point is more than a second. */

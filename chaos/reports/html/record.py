@@ -30,6 +30,7 @@ from chaos.samples import SampleOutcome
 NOTES_MAX = 200
 FAULTS_MAX = 500
 VICTIMS_MAX = 2000
+KINDS_MAX = 100
 RUNS_MAX = 200
 """More runs than that are no page that anybody reads."""
 TROUBLES_KEPT = 5
@@ -67,6 +68,8 @@ class RunRecord:
     starting: TargetStarting | None = None
     timeline: Timeline = field(default_factory=Timeline)
     breakers: Breakers = field(default_factory=lambda: Breakers({}))
+    kinds: dict[str, None] = field(default_factory=dict)
+    """The kinds of samples seen so far."""
     phases: list[tuple[str, float]] = field(default_factory=list)
     """Each phase and when it began."""
     faults: dict[str, Fault] = field(default_factory=dict)
@@ -205,7 +208,11 @@ class RunReader:
         run = self._current()
         run.end_s = max(run.end_s, second.t_s)
         values: list[tuple[Key, float]] = [(("value", name), value) for name, value in second.values.items()]
-        for kind, outcomes in second.counts.items():
+        for kind in second.counts:
+            if len(run.kinds) < KINDS_MAX:
+                run.kinds[kind] = None
+        for kind in run.kinds:  # of a kind that is not mentioned nothing ended
+            outcomes = second.counts.get(kind, {})
             values += [(("count", kind, said), float(outcomes.get(said, 0))) for said in SampleOutcome]
         for (pair, tries), tally in run.breakers.take(second.t_s, second.breakers):
             way = "tries" if tries else "commands"

@@ -103,12 +103,17 @@ function fill(section, group) {
 /** Tell of the line of the call graph that is pointed at; arrow keys go from line to line. */
 function graph(section, group) {
   const lines = [...section.querySelectorAll(".graph .pair")];
+  for (const line of lines) {  // a thin line is hard to point at
+    const reach = line.querySelector(".way").cloneNode();
+    reach.setAttribute("class", "reach");
+    line.prepend(reach);
+  }
   const detail = section.querySelector(".graph-detail");
   if (!lines.length) return;
   const drawing = lines[0].ownerSVGElement;
   const tell = (line) => {
     lines.forEach((one) => one.classList.toggle("told", one === line));
-    const [from, to] = [line.dataset.from, line.dataset.to];
+    const {from, to} = group.pairs[Number(line.dataset.pair)];
     drawing.querySelectorAll(".node").forEach((one) => one.classList.toggle("told", [from, to].includes(one.dataset.service)));
     detail.replaceChildren(...about(group.pairs[Number(line.dataset.pair)], group.runs));
   };
@@ -141,8 +146,9 @@ function about(pair, runs) {
   const parts = [make("h4", {}, `${pair.from} → ${pair.to}`), make("p", {}, said.join(" "))];
   if (!pair.listed.length) return parts;
   const heads = ["edge", "fault", ...(counted.length ? runs.map((run) => `failed / calls${run.short ? `, ${run.short}` : ""}`) : [])];
+  const named = (service, number) => (number ? `${service}-${number}` : service);
   const rows = pair.listed.map(([from, to, faulted, ...tallies]) =>
-    make("tr", {class: faulted ? "faulted" : null}, make("th", {scope: "row"}, `${from} → ${to}`), make("td", {}, faulted ? "yes" : ""),
+    make("tr", {class: faulted ? "faulted" : null}, make("th", {scope: "row"}, `${named(pair.from, from)} → ${named(pair.to, to)}`), make("td", {}, faulted ? "yes" : ""),
       ...(counted.length ? tallies.map(([calls, errors]) => make("td", {class: "number"}, calls === undefined ? "–" : `${errors} / ${calls}`)) : [])));
   const table = make("table", {}, make("thead", {}, make("tr", {}, ...heads.map((one) => make("th", {scope: "col"}, one)))), make("tbody", {}, ...rows));
   const left = pair.edges - pair.listed.length;

@@ -22,9 +22,11 @@ from chaos.reports.html.graphdata import Ways
 from chaos.reports.html.groups import Group
 from chaos.reports.html.markup import MARKS, Markup, chip, element, joined, ruler, table
 from chaos.reports.html.record import Fault, RunRecord
-from chaos.verdict.units import figure
+from chaos.verdict.units import figure, plural
 
 _VICTIMS_SHOWN = 6
+_NAME_LETTERS = 17
+"""So many letters of a service's name are in its box."""
 _GRAPH_WIDTH_LEAST = 760
 """A narrower screen scrolls the call graph, so that it stays readable."""
 
@@ -114,23 +116,19 @@ def graph(ways: Ways, name: str) -> Markup:
         said = "The journal does not tell who calls whom: it was written before journals did. A new run's does."
         return element("p", said, class_="quiet")
     parts = []
-    pairs = ways.data()
+    pairs = ways.data(listed=False)
     for at, (line, pair) in enumerate(zip(layout.lines, pairs, strict=True)):
-        faulted, edges = pair["faulted"], pair["edges"]
-        said = f"{line.pair[0]} to {line.pair[1]}: {edges} edges, {faulted} with a fault"
+        faulted, edges = pair["faulted"], plural("edge", int(str(pair["edges"])))
+        said = f"{line.pair[0]} to {line.pair[1]}: {edges}, {faulted} with a fault"
         parts.append(
             element(
                 "g",
-                element("title", said),
-                element("path", class_="reach", d=line.path),
                 element("path", class_="way", d=line.path),
                 class_="pair faulted" if faulted else "pair",
                 tabindex=0,
                 role="button",
                 aria_label=said,
                 data_pair=at,
-                data_from=line.pair[0],
-                data_to=line.pair[1],
             )
         )
     parts += [_node(ways, one.name, one.x, one.y) for one in layout.nodes]
@@ -144,9 +142,11 @@ def graph(ways: Ways, name: str) -> Markup:
         role="group",
         aria_label="Who calls whom",
     )
-    edges = sum(int(str(pair["edges"])) for pair in pairs)
+    many = sum(int(str(pair["edges"])) for pair in pairs)
     hit = sum(int(str(pair["faulted"])) for pair in pairs)
-    caption = f"{len(layout.nodes)} services and clients, {edges} edges" if edges else "As far as calls were seen"
+    caption = (
+        f"{len(layout.nodes)} services and clients, {plural('edge', many)}" if many else "As far as calls were seen"
+    )
     caption += f"; faults lay on {hit} of them or on what they lead to." if hit else "."
     caption += " A line stands for all edges from one service to another: point at it, or take Tab and the arrow keys."
     return element(
@@ -179,10 +179,22 @@ def _node(ways: Ways, name: str, x: float, y: float) -> Markup:
         rx=20 if kind == "client" else 7,
     )
     label = element(
-        "text", name if len(name) <= 17 else f"{name[:16]}…", x=x, y=y + (-2 if small else 4), class_="name"
+        "text",
+        name if len(name) <= _NAME_LETTERS else f"{name[: _NAME_LETTERS - 1]}…",
+        x=x,
+        y=y + (-2 if small else 4),
+        class_="name",
     )
     more = element("text", small, x=x, y=y + 12, class_="small") if small else ""
-    return element("g", element("title", name), box, label, more, class_=f"node {kind}", data_service=name)
+    return element(
+        "g",
+        element("title", name) if len(name) > _NAME_LETTERS else "",
+        box,
+        label,
+        more,
+        class_=f"node {kind}",
+        data_service=name,
+    )
 
 
 def receipts(group: Group) -> Markup:
@@ -198,7 +210,9 @@ def receipts(group: Group) -> Markup:
         victims = ", ".join(first.victims[:_VICTIMS_SHOWN]) + (f" and {more} more" if more > 0 else "")
         span = f"{first.start_s:.1f} to {'the end' if first.end_s is None else f'{first.end_s:.1f}'}"
         what = joined([element("code", name), element("span", first.description, class_="explained")])
-        rows.append([what, victims or "-", span, *(_touched(fault) for fault in found)])
+        rows.append(
+            [what, element("span", victims or "-", class_="victims"), span, *(_touched(fault) for fault in found)]
+        )
     heads = ["fault", "on", "seconds", "what it touched"]
     if group.control is not None:
         heads.append(f"control, {control_label(group.control)}")

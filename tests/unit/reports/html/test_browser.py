@@ -151,7 +151,7 @@ async def test_every_control_can_be_reached_with_tab_and_its_focus_is_seen(page)
 
 
 async def test_the_call_graph_tells_of_a_pair_of_services(page):
-    pair = "document.querySelector('#run-1 .pair[data-from=playback_apps][data-to=store]')"
+    pair = "document.querySelector('#run-1 .pair[aria-label^=\"playback_apps to store\"]')"
     await page.evaluate(f"{pair}.focus()")
     said = await page.evaluate("document.querySelector('#run-1 .graph-detail').textContent")
     assert said.startswith("playback_apps → store4 edges, none with a fault.")
@@ -193,7 +193,11 @@ async def test_other_figures_are_drawn_when_they_are_opened(page):
         " return new Promise((done) => box.addEventListener('toggle', () => setTimeout(() =>"
         " done([...box.querySelectorAll('h4')].map((one) => one.textContent))))); })()"
     )
-    assert shown == ["Answered by a fallback", "What became of each session, by the second it ended in"]
+    assert shown == [
+        "Answered by a fallback",
+        "What became of each session, by the second it ended in",
+        "Calls between services",
+    ]
 
 
 @pytest.mark.parametrize("width", [390, 820, 1600])

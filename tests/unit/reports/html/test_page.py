@@ -13,7 +13,7 @@ from chaos.cli.main import cli
 from chaos.errors import EnvironmentFailure, Outcome, UsageError
 from chaos.events import RunEnded
 from chaos.reports.html import page as page_module
-from chaos.reports.html.data import embed
+from chaos.reports.html.data import DETAILS, Detail, embed
 from chaos.reports.html.groups import pair
 from chaos.reports.html.page import make_page, read_runs, write_page
 from chaos.reports.html.record import RunReader
@@ -181,7 +181,7 @@ def test_an_environment_that_never_started_is_a_section_of_its_own():
 def test_series_are_thinned_until_the_page_keeps_to_its_size(monkeypatch):
     whole = made(journals.run(), control())
     monkeypatch.setattr(page_module, "PAGE_BYTES_MAX", len(whole.encode()) - 100)
-    monkeypatch.setattr("chaos.reports.html.data.BUCKETS_LEAST", 8)
+    monkeypatch.setattr(page_module, "DETAILS", (Detail(buckets_least=8),))
     thinned = made(journals.run(), control())
     assert len(thinned.encode()) < len(whole.encode())
     (group,) = data_of(thinned)["groups"]
@@ -189,6 +189,32 @@ def test_series_are_thinned_until_the_page_keeps_to_its_size(monkeypatch):
     assert line["width"] > 1
     assert min(value for value in line["low"] if value is not None) == 0.8
     assert "least and greatest second" in thinned
+
+
+def test_a_page_of_many_runs_shows_less_of_each_and_says_so():
+    reader = RunReader()
+    for number in range(80):
+        for stream in (journals.run(title=f"experiment {number}"), control(title=f"experiment {number}")):
+            for event in stream:
+                reader.handle(event)
+    assert len(reader.runs) == 160
+    page = make_page(reader)
+    assert len(page.encode()) < 1_500_000
+    assert "For want of room left out: figures that no rule is near" in page
+    assert len(data_of(page)["groups"]) == 80
+
+
+@pytest.mark.parametrize("detail", DETAILS)
+def test_a_page_of_any_detail_has_verdict_rules_plots_and_receipts(detail, monkeypatch):
+    monkeypatch.setattr(page_module, "DETAILS", (detail,))
+    page = made(journals.run(), control())
+    words = words_of(page)
+    assert "It held" in words
+    assert "99.5 %" in words
+    assert "214 connections cut" in words
+    assert data_of(page)["groups"][0]["plots"]
+    assert ("Who calls whom" in words) == detail.graph
+    assert ("Every metric in every phase" in words) == detail.phases
 
 
 def test_a_page_is_written_whole_or_not_at_all(tmp_path):
