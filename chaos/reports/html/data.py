@@ -175,6 +175,13 @@ def _plots(group: Group, ways: Ways) -> Iterator[dict[str, object]]:
         if kind not in primary:
             yield _outcomes_plot(group, kind, more=True)
     yield _calls_plot(group, ways, "calls", "Calls between services")
+    shares = {
+        "steal_share": "taken by the hypervisor",
+        "foreign_share": "used by others",
+        "waiting_share": "waited for",
+    }
+    yield _machine_plot(group, "The machine: processor time", "%", shares)
+    yield _machine_plot(group, "Slowest answer of an edge without a fault", "s", {"canary_s": "slowest answer"})
 
 
 def _metric_plot(group: Group, name: str, *, more: bool) -> dict[str, object]:
@@ -209,6 +216,16 @@ def _calls_plot(group: Group, ways: Ways, what: str, title: str) -> dict[str, ob
                 said = _of_run(f"{pair[0]} → {pair[1]}", group, at)
                 lines.append(_line(run, at, said, f"pair{place}", series, "/s"))
     return {"title": title, "unit": "/s", "lines": lines, "limits": [], "more": what == "calls"}
+
+
+def _machine_plot(group: Group, title: str, unit: str, names: Mapping[str, str]) -> dict[str, object]:
+    lines = [
+        _line(run, at, _of_run(said, group, at), f"pair{place}", series, unit)
+        for at, run in enumerate(group.runs)
+        for place, (name, said) in enumerate(names.items())
+        if (series := run.timeline.series.get(("machine", name))) is not None
+    ]
+    return {"title": title, "unit": unit, "lines": lines, "limits": [], "more": True}
 
 
 def _of_run(title: str, group: Group, at: int) -> str:

@@ -47,13 +47,30 @@ def record(document: Document, key: str) -> Document:
     return value if isinstance(value, Mapping) else {}
 
 
-def interval(document: Document, key: str = "interval") -> tuple[float, float] | None:
-    """Return the two ends of an interval, or None."""
+Interval = tuple[float | None, float | None]
+"""Between what a figure lies; an end that is not known is None."""
+
+
+def interval(document: Document, key: str = "interval") -> Interval | None:
+    """Return the two ends of an interval; None where neither is known."""
     value = document.get(key)
     if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
         return None
     low, high = (number({"end": end}, "end") for end in value)
-    return None if low is None or high is None else (low, high)
+    return None if low is None and high is None else (low, high)
+
+
+def interval_in_words(ends: Interval | None, unit: str) -> str:
+    """Return an interval for people: ``98.9 % to 100 %``, or ``>= 98.9 %`` where it is open."""
+    match ends:
+        case None | (None, None):
+            return NOTHING
+        case (None, high):
+            return f"<= {shown(high, unit)}"
+        case (low, None):
+            return f">= {shown(low, unit)}"
+        case (low, high):
+            return f"{shown(low, unit)} to {shown(high, unit)}"
 
 
 def outcome(document: Document, key: str = "outcome") -> Outcome | None:

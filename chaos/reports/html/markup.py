@@ -6,6 +6,7 @@ import html
 from collections.abc import Iterable, Sequence
 
 from chaos.errors import Outcome
+from chaos.reports.html.documents import Interval
 
 MARKS = {
     Outcome.HELD: "✓",
@@ -98,11 +99,11 @@ def spark(values: Sequence[float | None], label: str, *, least: float | None = N
     return element("svg", line, class_="spark", viewBox="0 0 120 28", role="img", aria_label=label)
 
 
-def ruler(measured: float | None, limit: float | None, interval: tuple[float, float] | None) -> Markup:
+def ruler(measured: float | None, limit: float | None, interval: Interval | None) -> Markup:
     """Return a small picture of where a measured value and its interval lie beside the limit."""
     if measured is None or limit is None:
         return Markup("")
-    ends = [measured, limit, *(interval or ())]
+    ends = [measured, limit, *(end for end in interval or () if end is not None)]
     low, high = min(ends), max(ends)
     room = (high - low) * 0.12 or abs(high) * 0.05 or 1.0
     low, high = low - room, high + room
@@ -112,7 +113,8 @@ def ruler(measured: float | None, limit: float | None, interval: tuple[float, fl
 
     parts = [element("line", class_="axis", x1=0, x2=100, y1=8, y2=8)]
     if interval is not None:
-        parts.append(element("line", class_="interval", x1=x(interval[0]), x2=x(interval[1]), y1=8, y2=8))
+        left, right = (low if interval[0] is None else interval[0]), (high if interval[1] is None else interval[1])
+        parts.append(element("line", class_="interval", x1=x(left), x2=x(right), y1=8, y2=8))
     parts.append(element("line", class_="limit", x1=x(limit), x2=x(limit), y1=1, y2=15))
     parts.append(element("circle", class_="measured", cx=x(measured), cy=8, r=3.5))
     return element("svg", *parts, class_="ruler", viewBox="0 0 100 16", aria_hidden="true")

@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 
 from chaos.errors import UsageError
 from chaos.events import Event, Tick
-from chaos.reports.eventjson import event_from_json, is_kind
+from chaos.reports.eventjson import event_from_json, event_to_json, is_kind
 from chaos.reports.html.timeline import SECONDS_MAX
 from chaos.reports.journal import LINE_BYTES_MAX, check_head, is_head
 
+MACHINE = "machine_measured"
+"""The event that says how the machine was; read as what numbers it has."""
 HEAD_START = b'{"journal": "chaos"'
 
 
@@ -42,6 +44,13 @@ class Second(NamedTuple):
     breakers: Sequence[Breaker]
 
 
+class Machine(NamedTuple):
+    """How the machine itself was in one second: shares of its processors' time, and how slow an unharmed edge was."""
+
+    t_s: float
+    values: Mapping[str, float]
+
+
 class Trouble(NamedTuple):
     """A line that could not be used."""
 
@@ -56,7 +65,7 @@ class End(NamedTuple):
     """Whether that last line is torn."""
 
 
-Entry = Event | Second | Trouble | End
+Entry = Event | Second | Machine | Trouble | End
 """What a journal consists of."""
 
 
@@ -88,6 +97,14 @@ def second_of(tick: Tick) -> Second:
         tick.counts,
         [Breaker(one.instance, one.command, one.state, one.calls, one.errors) for one in tick.breakers],
     )
+
+
+def entry_of(event: Event) -> Entry:
+    """Return an event as it is read from a journal."""
+    if isinstance(event, Tick):
+        return second_of(event)
+    document = event_to_json(event)
+    return _machine(document) if document["event"] == MACHINE else event
 
 
 def _entries(path: Path, lines: Iterator[bytes]) -> Iterator[Entry]:
@@ -135,6 +152,8 @@ def _entry(document: object, number: int) -> Iterator[Entry]:
     try:
         if isinstance(document, dict) and kind == "tick":
             yield _second(document)
+        elif isinstance(document, dict) and kind == MACHINE:
+            yield _machine(document)
         elif isinstance(kind, str) and not is_kind(kind):
             yield Trouble(number, f"an event {kind!r:.60} that this version of chaos does not know")
         else:
@@ -144,6 +163,14 @@ def _entry(document: object, number: int) -> Iterator[Entry]:
             yield event
     except (ValueError, OverflowError) as failure:
         yield Trouble(number, f"{failure!s:.200}")
+
+
+def _machine(document: Mapping[str, object]) -> Machine:
+    t_s = document.get("t_s")
+    if not isinstance(t_s, (int, float)) or not -SECONDS_MAX <= t_s <= SECONDS_MAX:
+        raise ValueError("t_s: no moment of a run")
+    numbers = {name: value for name, value in document.items() if name != "t_s" and type(value) in (int, float)}
+    return Machine(float(t_s), {name: float(value) for name, value in numbers.items() if math.isfinite(value)})  # type: ignore[arg-type]
 
 
 def _second(document: Mapping[str, object]) -> Second:

@@ -20,10 +20,9 @@ from chaos.events import (
     RunStarted,
     TargetReady,
     TargetStarting,
-    Tick,
 )
 from chaos.reports.html.breakers import Breakers
-from chaos.reports.html.reading import End, Entry, Second, Trouble, second_of
+from chaos.reports.html.reading import End, Entry, Machine, Second, Trouble, entry_of
 from chaos.reports.html.timeline import Key, Timeline
 from chaos.samples import SampleOutcome
 
@@ -65,7 +64,6 @@ class RunRecord:
     source: str
     """The journal's path, as the user wrote it; empty when the run has just been made."""
     started: RunStarted | None = None
-    starting: TargetStarting | None = None
     timeline: Timeline = field(default_factory=Timeline)
     breakers: Breakers = field(default_factory=lambda: Breakers({}))
     kinds: dict[str, None] = field(default_factory=dict)
@@ -142,56 +140,63 @@ class RunReader:
         """Runs beyond ``RUNS_MAX``."""
         self._source = ""
         self._run: RunRecord | None = None
-        self._starting: TargetStarting | None = None
+        self._lobby = RunRecord(source="")  # what happens before a run begins, while its target starts
 
     def begin(self, source: str) -> None:
         """Say that what follows comes from another journal."""
         self.finish()
         self._source = source
+        self._lobby = RunRecord(source=source)
 
     def handle(self, event: Event) -> None:
         """Take in an event."""
-        self.take(second_of(event) if isinstance(event, Tick) else event)
+        self.take(entry_of(event))
 
     def finish(self) -> None:
         """Say that nothing follows: a run that has not ended was cut off."""
         self._keep()
-        self._starting = None
+        self._lobby = RunRecord(source=self._source)
 
     def take(self, entry: Entry) -> None:
         """Take in what a journal's line says."""
         match entry:
             case Second():
-                self._second(entry)
+                self._second(self._current(), entry)
+            case Machine():
+                values: list[tuple[Key, float]] = [(("machine", name), one) for name, one in entry.values.items()]
+                if self._run is not None:
+                    self._run.timeline.add(max(0.0, entry.t_s - 1.0), values)
             case Trouble():
-                run = self._run or (self.runs[-1] if self.runs and self.runs[-1].source == self._source else None)
-                if run is None:
-                    run = self._run = RunRecord(source=self._source, starting=self._starting)
-                run.troubles_count += 1
-                if len(run.troubles) < TROUBLES_KEPT:
-                    run.troubles.append(entry)
+                told = self._run or self._lobby
+                told.troubles_count += 1
+                if len(told.troubles) < TROUBLES_KEPT:
+                    told.troubles.append(entry)
             case End():
                 self.finish()
-            case TargetStarting():
-                self._starting = entry
             case RunStarted():
                 self._keep()
-                calls = dict(entry.target.calls) if entry.target else {}
-                self._run = RunRecord(source=self._source, started=entry, starting=self._starting)
-                self._run.breakers = Breakers(calls)
+                run = self._current()
+                run.started = entry
+                run.breakers = Breakers(dict(entry.target.calls) if entry.target else {})
             case RunEnded():
                 run = self._current()
                 run.outcome, run.verdict = entry.outcome, entry.verdict
                 run.end_s = max(run.end_s, entry.t_s)
                 self._keep()
-            case TargetReady():
+            case TargetStarting() | TargetReady():
                 pass
-            case _:
+            case PhaseStarted() | FaultApplied():
                 self._event(self._current(), entry)
+            case _:
+                self._event(self._run or self._lobby, entry)
 
     def _current(self) -> RunRecord:
-        if self._run is None:  # events of a run whose beginning is missing
-            self._run = RunRecord(source=self._source, starting=self._starting)
+        """Return the run that goes on; what was told before it began is a part of it."""
+        if self._run is None:
+            self._run, self._lobby = self._lobby, RunRecord(source=self._source)
+            # Their moments are those of the run before, or of no run.
+            self._run.happenings = [Happening(min(0.0, t_s), what) for t_s, what in self._run.happenings]
+            self._run.end_s = 0.0
         return self._run
 
     def _keep(self) -> None:
@@ -204,8 +209,7 @@ class RunReader:
         else:
             self.left_out += 1
 
-    def _second(self, second: Second) -> None:
-        run = self._current()
+    def _second(self, run: RunRecord, second: Second) -> None:
         run.end_s = max(run.end_s, second.t_s)
         values: list[tuple[Key, float]] = [(("value", name), value) for name, value in second.values.items()]
         for kind in second.counts:

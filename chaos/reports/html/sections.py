@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 
 from chaos.reports.deviation import deviation
-from chaos.reports.html.data import control_label, metric_label
+from chaos.reports.html.data import OUTCOMES, control_label, metric_label
 from chaos.reports.html.documents import (
     Document,
     interval,
+    interval_in_words,
     number,
     outcome,
     record,
@@ -24,6 +25,14 @@ from chaos.reports.html.markup import MARKS, Markup, chip, element, joined, rule
 from chaos.reports.html.record import Fault, RunRecord
 from chaos.verdict.units import figure, plural
 
+_MACHINE = {
+    "left_share": "processor time left over",
+    "steal_share": "taken by the hypervisor",
+    "foreign_share": "used by other processes",
+    "waiting_share": "seconds in which somebody waited for a processor",
+    "queue_delay_share": "how long all waited",
+    "canary_s": "slowest answer of an edge without a fault",
+}
 _VICTIMS_SHOWN = 6
 _NAME_LETTERS = 17
 """So many letters of a service's name are in its box."""
@@ -84,7 +93,10 @@ def rules(group: Group) -> Markup:
         rows = [row[:6] for row in rows]
     else:
         heads.append(f"control, {control_label(control)}")
-    return table(heads, rows, caption="Every rule, in the fault phase", numeric=(2, 3, 4))
+    alphas = {alpha for rule in records(group.run.verdict, "steady_state") if (alpha := number(rule, "alpha"))}
+    said = f"Each end of an interval is wrong in {shown(min(alphas), '%')} of runs." if len(alphas) == 1 else ""
+    rules_table = table(heads, rows, caption="Every rule, in the fault phase", numeric=(2, 3, 4))
+    return joined([rules_table, element("p", said, class_="quiet note")]) if said else rules_table
 
 
 def _rule(rule: Document, what: str, theirs: Document | None) -> list[object]:
@@ -100,7 +112,7 @@ def _rule(rule: Document, what: str, theirs: Document | None) -> list[object]:
         chip(outcome(rule), text(rule, "outcome")),
         shown(measured, unit, apart_from=limit),
         shown(limit, unit),
-        "-" if ends is None else f"{shown(ends[0], unit)} to {shown(ends[1], unit)}",
+        interval_in_words(ends, unit),
         ruler(measured, limit, ends),
     ]
     if theirs is None:
@@ -238,7 +250,7 @@ def phases(group: Group) -> Markup:
         if not metrics:
             continue
         names = dict.fromkeys(name for values in metrics.values() for name in values)
-        rows: list[list[object]] = []
+        rows = _attempts(done)
         for name in names:
             label = metric_label(group, name)
             cells = [shown(number(values, name), label.unit) for values in metrics.values()]
@@ -270,40 +282,50 @@ def happenings(group: Group) -> Markup:
     return element("details", element("summary", "What else happened"), *parts)
 
 
+def _attempts(phases: Sequence[Document]) -> list[list[object]]:
+    """Return for each kind of attempt, and each answer, how many there were in each phase."""
+    rows: list[list[object]] = []
+    for kind in dict.fromkeys(kind for phase in phases for kind in record(phase, "outcomes")):
+        numbers = [record(record(phase, "outcomes"), kind) for phase in phases]
+        for said, words in OUTCOMES.items():
+            cells = [number(one, said) or 0.0 for one in numbers]
+            if any(cells):
+                rows.append([f"{kind.replace('_', ' ')}: {words}", *(f"{cell:.0f}" for cell in cells)])
+    return rows
+
+
 def machine(group: Group) -> Markup:
-    """Return how the machine itself was, where the verdict tells."""
-    parts = []
+    """Return how the machine itself was in each phase, and the load generator, where the verdict tells."""
+    parts: list[object] = []
     for run in group.runs:
-        facts = list(_flat(record(run.verdict, "machine")))
+        told = record(run.verdict, "machine")
+        phases = {name: record(told, name) for name in told if record(told, name)}
+        rows = [
+            [_MACHINE.get(key, key.replace("_", " ")), *(_machine_value(phase, key) for phase in phases.values())]
+            for key in dict.fromkeys(key for phase in phases.values() for key in phase)
+        ]
         lag = number(run.verdict, "start_lag_p99_s")
+        if group.control is not None and (rows or lag is not None):
+            parts.append(element("h4", "The control" if run is group.control else "The experiment"))
+        if rows:
+            heads = ["", *(name.replace("_", " ") for name in phases)]
+            parts.append(table(heads, rows, caption="The machine", numeric=range(1, len(heads))))
         if lag is not None:
-            facts.append(("99 of 100 arrivals began late by at most", figure(lag, "s")))
-        if facts:
-            title = element("h4", "The control" if run is group.control else "The experiment")
-            parts += [title if group.control is not None else "", _list(dict(facts))]
+            said = f"The load generator began 99 of 100 arrivals at most {figure(lag, 's')} late."
+            parts.append(element("p", said, class_="quiet note"))
     if not parts:
         return Markup("")
     return element("details", element("summary", "The machine and the load generator"), *parts)
 
 
-def _flat(document: Document, before: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in document.items():
-        name = f"{before}{key}".replace("_", " ")
-        match value:
-            case Mapping():
-                yield from _flat(value, f"{name}: ")
-            case bool():
-                yield name, "yes" if value else "no"
-            case int() | float() if str(key).endswith("_s"):
-                yield name.removesuffix(" s"), figure(float(value), "s")
-            case int() | float() if str(key).endswith(("share", "ratio")):
-                yield name, figure(float(value), "%")
-            case int() | float():
-                yield name, f"{value:.6g}"
-            case None:
-                yield name, "-"
-            case _:
-                yield name, str(value)[:300]
+def _machine_value(phase: Document, key: str) -> str:
+    value = number(phase, key)
+    if key.endswith("_share"):
+        return shown(value, "%")
+    if key.endswith("_s"):
+        return shown(value, "s")
+    flag = phase.get(key)
+    return "yes" if flag is True else "no" if flag is False else shown(value, "")
 
 
 def _facts(group: Group) -> Markup:

@@ -22,6 +22,7 @@ SHAPE = TargetShape(
         "degraded": MetricLabel(title="Answered by a fallback", unit="%", of="other"),
     },
 )
+OUTCOMES = {"play": {"ok": 90, "refused": 7, "failed": 0}}
 PROTECTIONS = ("client_failover",)
 
 
@@ -38,7 +39,10 @@ def document(*, outcome: Outcome, disabled: tuple[str, ...] = (), **more: object
         "disabled": list(disabled),
         "changed": [],
         "reasons": ["Playback availability was 99.9 % where >= 99.5 % was asked" if held else "It fell to 80 %"],
-        "phases": [{"name": name, "start_s": start, "end_s": end} for name, (start, end) in streaming.PHASES.items()],
+        "phases": [
+            {"name": name, "start_s": start, "end_s": end, "outcomes": OUTCOMES}
+            for name, (start, end) in streaming.PHASES.items()
+        ],
         "metrics": {name: {"availability": 0.999, "sps": 48.5, "delay_p99": None} for name in streaming.PHASES},
         "steady_state": [
             {
@@ -53,6 +57,7 @@ def document(*, outcome: Outcome, disabled: tuple[str, ...] = (), **more: object
                 if held
                 else "It fell to 80 %",
                 "interval": [0.9961, 0.9997],
+                "alpha": 0.05,
                 "needs_s": 12.0,
             }
         ],
@@ -62,7 +67,9 @@ def document(*, outcome: Outcome, disabled: tuple[str, ...] = (), **more: object
         "recover_within_s": 5.0,
         "start_lag_p99_s": 0.02,
         "replay": f"chaos run experiments/oca_outage.yaml --seed 421337{' --control' if disabled else ''}",
-        "machine": {"cpu_steal_share": 0.013, "run_queue": {"delay_p99_s": 0.0042}, "starved": False},
+        "machine": {
+            "fault": {"steal_share": 0.013, "canary_s": 0.0042, "seconds": 20, "starved": False, "left_share": None}
+        },
         **more,
     }
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from chaos.cli.main import cli
 from chaos.errors import EnvironmentFailure, Outcome, UsageError
-from chaos.events import RunEnded
+from chaos.events import Note, RunEnded
 from chaos.reports.html import page as page_module
 from chaos.reports.html.data import DETAILS, Detail, embed
 from chaos.reports.html.groups import pair
@@ -91,6 +91,7 @@ def test_each_rule_has_its_value_interval_limit_and_what_would_decide_it():
     words = words_of(made(journals.run(), control()))
     assert "availability >= 99.5%" in words
     assert "99.9 % 99.5 % 99.61 % to 99.97 %" in words
+    assert "Each end of an interval is wrong in 5 % of runs." in words
     assert "About 12 s more of it would decide." in words
     assert "control, without client_failover" in words
 
@@ -101,15 +102,32 @@ def test_a_verdict_without_intervals_or_machine_is_shown_as_well():
     words = words_of(made(journals.run(steady_state=rules, machine=None)))
     assert "99.9 % 99.5 % -" in words
     assert "would decide" not in words
-    assert "cpu steal" not in words
+    assert "hypervisor" not in words
+
+
+@pytest.mark.parametrize(
+    ("interval", "said"),
+    [
+        ([0.9, None], "99.9 % 99.5 % >= 90 %"),
+        ([None, 0.98], "99.9 % 99.5 % <= 98 %"),
+        ([None, None], "99.9 % 99.5 % -"),
+        (None, "99.9 % 99.5 % -"),
+        ("none", "99.9 % 99.5 % -"),
+    ],
+)
+def test_an_interval_may_be_open_or_not_known(interval, said):
+    rules = [{**rule, "interval": interval} for rule in journals.document(outcome=Outcome.HELD)["steady_state"]]
+    assert said in words_of(made(journals.run(steady_state=rules)))
 
 
 def test_receipts_replay_machine_and_happenings_are_there():
     words = words_of(made(journals.run()))
     assert "2-pause pause: oca-5 oca-1 14.0 to 28.0 nothing: 214 connections cut" in words
     assert "chaos run experiments/oca_outage.yaml --seed 421337" in words
-    assert "cpu steal share 1.3 %" in words
-    assert "run queue: delay p99 4.2 ms" in words
+    assert "taken by the hypervisor 1.3 %" in words
+    assert "slowest answer of an edge without a fault 4.2 ms" in words
+    assert "starved no" in words
+    assert "play: full 90 90 90 90 play: refused 7 7 7 7 Playback availability" in words
     assert "store-1 ended by itself (exit status 1): no space left" in words
     assert "the guard “availability < 20%” tripped" in words
 
@@ -161,6 +179,20 @@ def test_a_control_goes_with_the_last_experiment_before_it():
         (False, True),
         (True, False),
     ]
+
+
+def test_what_is_told_while_the_target_starts_belongs_to_the_run_that_follows():
+    reader = RunReader()
+    for number in (1, 2):
+        reader.handle(Note(t_s=99.0, text=f"told before run {number}"))  # of the clock of the run before
+        for event in journals.run():
+            reader.handle(event)
+    reader.handle(Note(t_s=0.0, text="told behind all runs"))
+    reader.finish()
+    assert [run.happenings[0].text for run in reader.runs] == ["told before run 1", "told before run 2"]
+    assert [run.happenings[0].t_s for run in reader.runs] == [0.0, 0.0]
+    assert [run.end_s for run in reader.runs] == [44.2, 44.2]
+    assert all(run.outcome is Outcome.HELD for run in reader.runs)
 
 
 def test_an_environment_that_never_started_is_a_section_of_its_own():

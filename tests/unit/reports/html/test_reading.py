@@ -141,11 +141,25 @@ def test_a_journal_of_before_there_was_a_target_in_it_is_read(tmp_path):
     assert 'aria-label="playback_apps to store' in page  # what callers counted tells some of the graph
 
 
+def test_the_machine_is_plotted_from_what_numbers_its_events_have(tmp_path):
+    path = small(tmp_path / "run.jsonl")
+    head, *lines = path.read_text().splitlines(keepends=True)
+    told = [
+        f'{{"event": "machine_measured", "t_s": {t_s}.0, "steal_share": 0.{t_s}, "canary_s": null, "what": "x"}}\n'
+        for t_s in (2, 3)
+    ]
+    path.write_text("".join([head, *lines[:4], *told, *lines[4:]]))
+    reader = read_runs([path])
+    assert reader.runs[0].troubles == []
+    assert list(reader.runs[0].timeline.series["machine", "steal_share"].means()) == [None, 0.2, 0.3]
+    assert "The machine: processor time" in make_page(reader)
+
+
 def test_events_and_lines_that_are_not_known_are_left_out_and_told_of(tmp_path):
     path = small(tmp_path / "run.jsonl")
     head, *lines = path.read_text().splitlines(keepends=True)
     odd = [
-        '{"event": "machine_checked", "t_s": 3.0, "steal": 0.5}\n',
+        '{"event": "planets_aligned", "t_s": 3.0, "steal": 0.5}\n',
         "oops\n",
         '{"event": "tick", "t_s": 4.0, "phase": "fault", "values": {"sps": "many"}, "counts": {}, "breakers": []}\n',
         '{"event": "tick", "t_s": 1e300, "phase": "fault", "values": {}, "counts": {}, "breakers": []}\n',
@@ -163,7 +177,7 @@ def test_events_and_lines_that_are_not_known_are_left_out_and_told_of(tmp_path):
     assert run.troubles[0].line == 7
     page = make_page(reader)
     assert "has 9 lines that could not be used" in page
-    assert "machine_checked" in page
+    assert "planets_aligned" in page
     assert "Infinity" not in page.split('id="data"')[1].split("</script>")[0]
 
 
