@@ -105,11 +105,10 @@ def _rule(rule: Document, what: str, theirs: Document | None) -> list[object]:
     ends = interval(rule)
     said = f"{what}{text(rule, 'explanation').rstrip('.')}."
     needs_s = number(rule, "needs_s")
-    if needs_s is not None and needs_s > 0:
-        said += f" About {figure(needs_s, 's')} more of it would decide."
+    more = f"{figure(needs_s, 's')} more would tell" if needs_s is not None and needs_s > 0 else ""
     row: list[object] = [
         joined([element("code", text(rule, "rule")), element("span", said, class_="explained")]),
-        chip(outcome(rule), text(rule, "outcome")),
+        joined([chip(outcome(rule), text(rule, "outcome")), element("span", more, class_="explained") if more else ""]),
         shown(measured, unit, apart_from=limit),
         shown(limit, unit),
         interval_in_words(ends, unit),
@@ -303,6 +302,7 @@ def machine(group: Group) -> Markup:
         rows = [
             [_MACHINE.get(key, key.replace("_", " ")), *(_machine_value(phase, key) for phase in phases.values())]
             for key in dict.fromkeys(key for phase in phases.values() for key in phase)
+            if any(phase.get(key) is not None for phase in phases.values())
         ]
         lag = number(run.verdict, "start_lag_p99_s")
         if group.control is not None and (rows or lag is not None):
