@@ -159,7 +159,7 @@ def _plots(group: Group, ways: Ways) -> Iterator[dict[str, object]]:
     kinds = {metric_label(group, name).of for name in ruled} - {""}
     others = [name for name in dict.fromkeys(seen) if name not in ruled]
     known = all(run.started is not None and run.started.target is not None for run in group.runs)
-    near = [name for name in others if not known or metric_label(group, name).of in kinds]
+    near = [name for name in others if not (known and kinds) or metric_label(group, name).of in kinds]
     near = [name for name in near if not metric_label(group, name).detail]
     for name in (*ruled, *near):
         yield _metric_plot(group, name, more=False)

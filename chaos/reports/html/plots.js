@@ -281,7 +281,7 @@ class Plot extends Drawing {
   /** Return the figure with its title, key and table. */
   build() {
     const keys = this.data.lines.map((line, at) =>
-      make("span", {class: "key"}, swatch(line), make("span", {}, line.title), this.values[at]));
+      make("span", {class: line.low ? "key banded" : "key"}, swatch(line), make("span", {}, line.title), this.values[at]));
     const figureBox = make("figure", {class: "plot"});
     figureBox.append(
       make("figcaption", {}, make("h4", {}, this.data.title), make("div", {class: "keys"}, ...keys)), this.table());

@@ -30,7 +30,7 @@ class TimeLine extends Drawing {
     for (const [name, spans] of this.run.breakers) {
       y += ROW_HEIGHT;
       for (const [start, end, state] of spans) this.bar(`breaker ${state}`, start, end, y, "");
-      this.label(spans[0][0], spans[spans.length - 1][1], y, `breaker ${name}: ${[...new Set(spans.map((one) => one[2]))].join(", ")}`);
+      this.label(spans[0][0], spans[spans.length - 1][1], y, spans.length === 1, `breaker ${name}: ${[...new Set(spans.map((one) => one[2]))].join(", ")}`);
     }
     if (this.run.happenings.length) {
       y += ROW_HEIGHT;
@@ -53,16 +53,16 @@ class TimeLine extends Drawing {
     if (inside && said.length * 6.4 + 8 < right - left) {
       this.content.append(make("svg:text", {class: "bar-said", x: left + 6, y: y + 15}, said));
     } else if (!inside && said) {
-      this.label(start, end, y, said);
+      this.label(start, end, y, true, said);
     }
   }
 
-  /** Write beside a bar what it is: in it, behind it or in front of it, wherever there is most room. */
-  label(start, end, y, said) {
+  /** Write what a bar is: in it (where it is `solid`), behind it or in front of it, wherever there is room first. */
+  label(start, end, y, solid, said) {
     const [left, right] = [MARGIN.left, this.width - MARGIN.right];
     const [from, to] = [Math.max(this.x(start), left), Math.min(this.x(end), right)];
     if (to < from) return;
-    const rooms = [["start", to - from - 10, from + 6, "bar-said"], ["start", right - to - 10, to + 6, "beside"], ["end", from - left - 10, from - 6, "beside"]];
+    const rooms = [["start", solid ? to - from - 10 : 0, from + 6, "bar-said"], ["start", right - to - 10, to + 6, "beside"], ["end", from - left - 10, from - 6, "beside"]];
     const needed = said.length * 6.3;
     const best = rooms.find(([, room]) => room >= needed) ?? rooms.sort((one, other) => other[1] - one[1])[0];
     const letters = Math.floor(best[1] / 6.3);
