@@ -15,12 +15,12 @@ from chaos.errors import EXIT_USAGE, ChaosError, Outcome
 
 _COMMANDS = {
     "run": "chaos.cli.run",
-    "report": "chaos.cli.report",
     "validate": "chaos.cli.describe",
     "plan": "chaos.cli.describe",
     "faults": "chaos.cli.describe",
     "schema": "chaos.cli.describe",
     "table": "chaos.cli.table",
+    "report": "chaos.cli.report",
     "up": "chaos.cli.up",
     "doctor": "chaos.cli.doctor",
     "proxy": "chaos.cli.proxy",
