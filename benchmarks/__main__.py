@@ -10,6 +10,7 @@ from benchmarks import (
     proxy,
     proxy_soak,
     recommendation,
+    report,
     scaling,
     sustained,
     target,
@@ -26,5 +27,6 @@ if __name__ == "__main__":
     sustained.main()
     scaling.main()
     recommendation.main()
+    report.main()
     kills.main()
     detection_power.main()

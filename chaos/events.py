@@ -19,6 +19,30 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MetricLabel:
+    """What a reader must know of a metric to show its values."""
+
+    title: str
+    unit: str
+    """``%``, ``s``, ``/s`` or nothing."""
+    of: str
+    """The kind of samples that it is measured on."""
+    detail: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetShape:
+    """What a reader must know of the target: its services, who calls whom, what is measured."""
+
+    name: str
+    services: Mapping[str, int]
+    """Each service and how many instances it has; they are called ``<service>-1`` and so on."""
+    calls: Mapping[str, tuple[str, ...]]
+    """Each caller, services and clients, and the services it calls; every instance calls every instance."""
+    metrics: Mapping[str, MetricLabel]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunStarted(Event):
     """A run begins: one experiment, one seed, with or without its protections."""
 
@@ -34,6 +58,12 @@ class RunStarted(Event):
     """Start and end of each phase, seconds."""
     started_at: str
     """Time of day, ISO 8601."""
+    rules: tuple[str, ...] = ()
+    """What the steady state asks for, as the experiment has it: known before there is a verdict."""
+    replay: str = ""
+    """The command that repeats the run."""
+    target: TargetShape | None = None
+    """None in a journal of before there was such a field."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

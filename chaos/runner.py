@@ -35,6 +35,7 @@ from chaos.load.driver import LoadDriver
 from chaos.machine.watch import MachineWatch
 from chaos.reports.document import verdict_document
 from chaos.topology.model import Topology
+from chaos.topology.shape import target_shape
 from chaos.verdict.guards import guard_value
 from chaos.verdict.judge import judge
 from chaos.verdict.model import ReceiptResult, Verdict
@@ -369,6 +370,9 @@ class Run:
             changed=self._changed,
             phases={str(name): span for name, span in self._plan.phases.items()},
             started_at=clock.wall_clock_iso(),
+            rules=tuple(rule.text for rule in (*self._experiment.steady_state, *self._experiment.must_break)),
+            replay=self._replay,
+            target=target_shape(self._topology),
         )
 
     def _end(self, forced: Outcome | None, reason: str | None) -> Verdict:

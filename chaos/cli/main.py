@@ -21,6 +21,7 @@ _COMMANDS = {
     "schema": "chaos.cli.describe",
     "table": "chaos.cli.table",
     "mutate": "chaos.cli.mutate",
+    "report": "chaos.cli.report",
     "up": "chaos.cli.up",
     "doctor": "chaos.cli.doctor",
     "proxy": "chaos.cli.proxy",

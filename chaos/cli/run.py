@@ -22,6 +22,8 @@ from chaos.experiment.model import Experiment
 from chaos.experiment.parser import load_experiment
 from chaos.experiment.plan import plan as make_plan
 from chaos.reports.document import suite_document
+from chaos.reports.html.page import check_writable, make_page, write_page
+from chaos.reports.html.record import RunReader
 from chaos.reports.journal import JournalWriter
 from chaos.reports.views import Views
 from chaos.suite import Job, Suite, SuiteOptions, pair_results, worst
@@ -36,6 +38,7 @@ LOG_WIDTH = 120
 @click.option("--control", is_flag=True, help="Also run each experiment without its protections: that must fail.")
 @set_option
 @click.option("--journal", type=click.Path(path_type=Path, dir_okay=False), help="Append every event, as JSON lines.")
+@click.option("--html", "html_path", type=click.Path(path_type=Path), help="Write a report to look at, as one file.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Write the verdict as JSON.")
 @click.option("--proxy", type=click.Choice([str(one) for one in Backend]), default="auto", show_default=True,
               help="The real Toxiproxy, the embedded one, or the real one where it is installed.")  # fmt: skip
@@ -48,6 +51,7 @@ def run(
     control: bool,
     settings: tuple[str, ...],
     journal: Path | None,
+    html_path: Path | None,
     json_path: Path | None,
     proxy: str,
     toxiproxy_url: str | None,
@@ -63,10 +67,12 @@ def run(
     Examples:
       chaos run experiments/oca_outage.yaml
       chaos run experiments/oca_outage.yaml --control --seed 7
-      chaos run experiments/ --quiet --json verdict.json
+      chaos run experiments/ --quiet --json verdict.json --html report.html
       chaos run experiments/steering_latency.yaml --set faults.0.latency_ms=500
       chaos run experiments/playback_apps_kill.yaml --set replicas.playback_apps=4 --set workers.play_api=2
     """
+    if html_path is not None:
+        check_writable(html_path)
     how = [] if proxy == Backend.AUTO else ["--proxy", proxy]
     how += [] if toxiproxy_url is None else ["--toxiproxy", toxiproxy_url]
     jobs = jobs_of(paths, seed=seed, control=control, settings=settings, how=how, proxy=Backend(proxy))
@@ -76,6 +82,8 @@ def run(
     views = Views(console=console, quiet=quiet)
     with contextlib.ExitStack() as stack:
         sinks = [stack.enter_context(JournalWriter(journal)).handle] if journal else []
+        runs = RunReader()
+        sinks += [runs.handle] if html_path else []
         suite = Suite(
             SuiteOptions(backend=Backend(proxy), toxiproxy_url=toxiproxy_url),
             view_for=views.view_for,
@@ -90,6 +98,9 @@ def run(
     views.show_results(results, outcome)
     if interrupted:
         console.print("[bold yellow]interrupted[/]: every fault was healed and every process stopped")
+    runs.finish()
+    if html_path is not None and runs.runs:
+        write_page(html_path, make_page(runs))
     if json_path is not None:
         json_path.write_text(json.dumps(suite_document(results, outcome), indent=2) + "\n")
     raise click.exceptions.Exit(outcome.exit_code)

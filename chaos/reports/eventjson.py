@@ -13,7 +13,7 @@ from pathlib import Path
 
 from chaos import events
 from chaos.errors import suggest
-from chaos.events import BreakerState, Event
+from chaos.events import BreakerState, Event, MetricLabel, TargetShape
 
 
 def _name_of(kind: type[Event]) -> str:
@@ -25,7 +25,12 @@ _KINDS: Mapping[str, type[Event]] = {
     for kind in vars(events).values()
     if isinstance(kind, type) and issubclass(kind, Event) and kind is not Event
 }
-_HINTS = {kind: typing.get_type_hints(kind) for kind in (*_KINDS.values(), BreakerState)}
+_HINTS = {kind: typing.get_type_hints(kind) for kind in (*_KINDS.values(), BreakerState, MetricLabel, TargetShape)}
+
+
+def is_kind(name: str) -> bool:
+    """Return whether there is an event of that name."""
+    return name in _KINDS
 
 
 def event_to_json(event: Event) -> dict[str, object]:
@@ -36,7 +41,8 @@ def event_to_json(event: Event) -> dict[str, object]:
 def event_from_json(document: object) -> Event:
     """Return the event of one line's object. Raises ValueError, in words, for anything else.
 
-    Fields that this version does not know are ignored, so that a later one may add some.
+    Fields that this version does not know are ignored, so that a later one may add some; a field that an earlier
+    one did not have is its default.
     """
     if not isinstance(document, dict) or not isinstance(document.get("event"), str):
         raise ValueError(  # noqa: TRY004 - what is wrong is the line, whatever the type
@@ -76,6 +82,8 @@ def _record(kind: type, document: Mapping[str, object]) -> object:
     values: dict[str, object] = {}
     for one in dataclasses.fields(kind):
         if one.name not in document:
+            if one.default is not dataclasses.MISSING:
+                continue
             raise ValueError(f"{_name_of(kind)} lacks the key {one.name!r}")
         try:
             values[one.name] = _value(_HINTS[kind][one.name], document[one.name])

@@ -79,7 +79,7 @@ class JournalWriter:
         end = file.seek(0, os.SEEK_END)
         if end:
             file.seek(0)
-            _check_head(self.path, file.readline(LINE_BYTES_MAX))
+            check_head(self.path, file.readline(LINE_BYTES_MAX))
             file.seek(end - 1)
             if file.read(1) != b"\n":  # end the line that an earlier process left torn
                 file.write(b"\n")
@@ -113,14 +113,14 @@ def read_journal(path: Path) -> tuple[Event, ...]:
         with path.open("rb") as file:
             for number, line in enumerate(iter(lambda: file.readline(LINE_BYTES_MAX), b""), start=1):
                 if number == 1:
-                    _check_head(path, line)
+                    check_head(path, line)
                     continue
-                is_head = _is_head(line)
-                if torn is not None and not is_head:
+                begins = is_head(line)
+                if torn is not None and not begins:
                     raise UsageError([_problem(path, torn[0], torn[1])])
                 torn = None
-                if is_head:
-                    _check_head(path, line, number)
+                if begins:
+                    check_head(path, line, number)
                     continue
                 try:
                     found.append(event_from_json(_parse(line)))
@@ -144,21 +144,24 @@ def _parse(line: bytes) -> object:
         raise _TornError("is not a line of JSON") from failure
 
 
-def _is_head(line: bytes) -> bool:
+def is_head(line: bytes) -> bool:
+    """Return whether the line is one that each opening of a journal begins with."""
     return line.startswith(b'{"journal"')
 
 
-def _check_head(path: Path, line: bytes, number: int = 1) -> None:
+def check_head(path: Path, line: bytes, number: int = 1) -> None:
+    """Raise UsageError for a head line that is none, or that of a form this version cannot read."""
     try:
         head = _parse(line)
     except _TornError:
         head = None
     if not isinstance(head, dict) or head.get("journal") != "chaos":
-        message = 'is not a journal of chaos: it would begin with {"journal": "chaos", ...}'
+        message = 'is not a journal of chaos: it would begin with {"journal": "chaos", ...}; '
+        message += "name a file that `chaos run --journal FILE` wrote"
         raise UsageError([_problem(path, number, message)])
     version = head.get("version")
-    if not isinstance(version, int) or version > VERSION:
-        message = f"a journal of version {version!r}, and this chaos reads up to {VERSION}: use a newer chaos"
+    if type(version) is not int or not 1 <= version <= VERSION:
+        message = f"a journal of version {version!r:.20}, and this chaos reads up to {VERSION}: use a newer chaos"
         raise UsageError([_problem(path, number, message)])
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from chaos import events
 from chaos.errors import EnvironmentFailure, Outcome, UsageError
-from chaos.events import BreakerState, Event, Note, RunEnded, Tick
+from chaos.events import BreakerState, Event, MetricLabel, Note, RunEnded, RunStarted, TargetShape, Tick
 from chaos.reports.eventjson import event_from_json, event_to_json
 from chaos.reports.journal import JournalWriter, read_journal
 from tests.unit.reports import streaming
@@ -40,6 +40,16 @@ breaker = st.builds(
     fallbacks=st.integers(0),
 )
 FIELDS = {
+    ("RunStarted", "target"): st.none()
+    | st.builds(
+        TargetShape,
+        name=words,
+        services=st.dictionaries(words, st.integers(), max_size=3),
+        calls=st.dictionaries(words, st.lists(words, max_size=3).map(tuple), max_size=3),
+        metrics=st.dictionaries(
+            words, st.builds(MetricLabel, title=words, unit=words, of=words, detail=st.booleans()), max_size=3
+        ),
+    ),
     ("RunStarted", "phases"): st.dictionaries(words, st.tuples(numbers, numbers), max_size=4),
     ("Tick", "values"): st.dictionaries(words, st.none() | numbers, max_size=4),
     ("Tick", "counts"): st.dictionaries(words, st.dictionaries(words, st.integers(), max_size=3), max_size=3),
@@ -87,6 +97,14 @@ def test_a_journal_gives_the_events_of_a_run_back(tmp_path):
     head, first, *_ = (tmp_path / "run.jsonl").read_text().splitlines()
     assert json.loads(head) == {"journal": "chaos", "version": 1}
     assert json.loads(first)["event"] == "target_starting"
+
+
+def test_fields_that_an_earlier_version_did_not_write_are_their_defaults():
+    started = next(event for event in streaming.events() if isinstance(event, RunStarted))
+    document = event_to_json(started)
+    for name in ("changed", "rules", "replay", "target"):
+        del document[name]
+    assert event_from_json(document) == dataclasses.replace(started, rules=(), replay="", target=None)
 
 
 def test_each_line_is_there_the_moment_the_event_happens(tmp_path):
