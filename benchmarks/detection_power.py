@@ -180,7 +180,9 @@ def guard(trials: int) -> Iterator[tuple[str, ...]]:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, prog=f"python -m benchmarks.{Path(__file__).stem}")
-    parser.add_argument("--trials", type=int, default=1000, help="simulated runs for each figure")
+    parser.add_argument(
+        "--trials", type=int, default=200, help="simulated runs for each figure; half or a quarter in the costly tables"
+    )
     trials = parser.parse_args([] if arguments is None else arguments).trials
     bursts = tuple(f"bursts of {100 * burst:g} %" for burst in BURSTS)
     print(__doc__)

@@ -66,6 +66,8 @@ async def _edge() -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWri
         try:
             while line := await reader.readline():
                 writer.write(line)
+        except OSError:
+            pass  # cut at the end of the run
         finally:
             served.discard(task)
             writer.close()

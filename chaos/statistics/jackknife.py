@@ -41,7 +41,8 @@ class Estimate:
         JAMA 249, 1983).
         """
         half = t_quantile(1.0 - alpha, self.df) * self.standard_error
-        return self.value - half, max(self.value + half, -math.log(alpha) * self.silence)
+        high = self.value + half
+        return self.value - half, max(high, -math.log(alpha) * self.silence) if self.silence else high
 
 
 def share(seconds: Sequence[Second]) -> Estimate | None:

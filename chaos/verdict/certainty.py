@@ -82,7 +82,7 @@ def certainty(check: RuleCheck, span: Span, limit: float, settings: VerdictSetti
     shown_now = high <= found.threshold and shown(0)
     needs_s = more_seconds(found.estimate, found.threshold, settings.alpha)
     if found.estimate.value <= found.threshold and not shown_now:
-        needs_s = first_second(shown)
+        needs_s = first_second(shown) if settings.margin is not None else None
     return Certainty(
         interval=found.written(low, high),
         broken=by_bets or low > found.threshold,

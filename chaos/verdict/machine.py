@@ -15,6 +15,8 @@ from chaos.verdict.units import figure
 
 EXHAUSTED_SHARE_MAX = 0.10
 """Of a phase's seconds. Less than one in ten cannot make a p99 or a share of some percent by themselves."""
+EXHAUSTED_SECONDS_MIN = 2
+"""In a short phase, one second alone is an accident."""
 LEFT_SHARE_MIN = 0.05
 """Below, somebody has to wait for a processor at nearly any moment."""
 CANARY_S_MAX = 0.1
@@ -68,7 +70,9 @@ def summary(name: str, seconds: Sequence[MachineMeasured], *, max_taken: float) 
         canary_s=max((one.canary_s for one in seconds if one.canary_s is not None), default=None),
         seconds=len(seconds),
         exhausted_seconds=exhausted,
-        starved=(_sum(foreign, steal) or 0.0) > max_taken and exhausted > EXHAUSTED_SHARE_MAX * len(seconds),
+        starved=(_sum(foreign, steal) or 0.0) > max_taken
+        and exhausted >= EXHAUSTED_SECONDS_MIN
+        and exhausted > EXHAUSTED_SHARE_MAX * len(seconds),
     )
 
 

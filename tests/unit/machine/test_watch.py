@@ -124,3 +124,16 @@ async def test_a_canary_counts_from_the_moment_it_was_due():
     singing.cancel()
     await asyncio.gather(singing, return_exceptions=True)
     assert max(answers) > 0.25
+
+
+async def test_a_canary_that_is_ended_leaves_no_words_behind(caplog):
+    canary = Canary()
+    for _ in range(3):
+        singing = asyncio.ensure_future(canary.sing())
+        async with asyncio.timeout(10):
+            while not canary.take():
+                await asyncio.sleep(0.02)
+        singing.cancel()
+        await asyncio.gather(singing, return_exceptions=True)
+    await asyncio.sleep(0.05)
+    assert caplog.records == []

@@ -127,7 +127,7 @@ def test_full_answers_fallbacks_refusals_and_failures_are_told_apart():
 
 
 def test_the_machine_is_told_in_a_line():
-    seconds = [MachineMeasured(t_s=1.0, left_share=0.01, steal_share=0.02, foreign_share=0.3, canary_s=0.15)] * 3
+    seconds = [MachineMeasured(t_s=1.0, left_share=0.01, steal_share=0.02, foreign_share=0.3, canary_s=0.15)] * 4
     machine = [summary("fault", seconds, max_taken=0.1)]
     verdict = verdict_of(store_of(), *RULES, machine=machine)
     text = text_of(width=140, call=lambda console: print_verdict(console, verdict, METRICS))

@@ -110,6 +110,12 @@ def test_a_multiple_of_the_baseline_brings_its_uncertainty_with_it():
     assert estimate.standard_error == pytest.approx(0.95 * before.standard_error)
 
 
+def test_a_figure_below_zero_has_an_interval_around_itself():
+    """As of rates for which more is better, which are turned round."""
+    low, high = mean([-50.0, -52.0, -48.0]).interval(0.05)
+    assert low < -50.0 < high < -45.0
+
+
 def test_fewer_than_two_seconds_say_nothing():
     assert share([Second(1, 3), Second(0, 0)]) is None
     assert mean([3.0]) is None

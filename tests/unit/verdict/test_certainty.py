@@ -7,6 +7,8 @@ import random
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from chaos.errors import Outcome
 from chaos.experiment.model import PhaseName, VerdictSettings
@@ -141,6 +143,19 @@ def test_a_rate_of_the_baseline_carries_the_baselines_own_uncertainty():
     assert result.outcome is INCONCLUSIVE
 
 
+def test_a_rate_has_an_interval_around_what_was_measured_and_can_be_shown_to_hold():
+    store = store_of(fails=randomly(0.02))
+    result = ruled(store, "sps >= 95% of baseline", margin=0.001)
+    assert result.outcome is HELD
+    assert result.interval == (pytest.approx(48.6, abs=0.4), pytest.approx(49.5, abs=0.5))
+    ratio = SampleStore(0.0)
+    for number in range(12 * 50, 32 * 50):
+        ratio.add([sample(number / 50, kind="session", stalled_s=9.0 + number % 3, played_s=0.0)])
+    low, high = ruled(ratio, "rebuffering >= 50%").interval
+    assert low == pytest.approx(1.0)
+    assert high == pytest.approx(1.0)
+
+
 def test_a_ratio_is_judged_by_its_seconds():
     store = store_of()
     for second in range(12, 32):
@@ -192,3 +207,42 @@ def test_rules_that_are_not_decided_yet_are_named():
     for until_s, left in ((20.0, ("availability >= 99.5%", "rebuffering <= 1%")), (32.0, ("rebuffering <= 1%",))):
         found = undecided(tested, topology=TOPOLOGY, store=store, baseline=baseline, span=(12.0, until_s))
         assert found == left
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    share_of=st.floats(0.0, 0.6),
+    text=st.sampled_from(
+        [
+            "availability >= 99%",
+            "availability <= 20%",
+            "availability >= 99% of baseline",
+            "sps >= 95% of baseline",
+            "sps <= 20/s",
+            "delay_p99 <= 300%",
+            "delay_p99 >= 5% of baseline",
+        ]
+    ),
+    margin=st.sampled_from([None, 0.0, 0.02]),
+)
+def test_an_interval_holds_what_was_measured_and_outcomes_agree_with_it(seed, share_of, text, margin):
+    """``300%`` and ``5%`` are plain numbers of seconds here."""
+    rng = random.Random(seed)
+    store = store_of(per_s=20.0, fails=randomly(share_of, seed), delay_s=lambda moment_s: rng.random())
+    result = ruled(store, text, margin=margin)
+    low, high = result.interval
+    assert low is None or low <= result.measured + 1e-9
+    assert high is None or high >= result.measured - 1e-9
+    upward = ">=" in text
+    beyond = high if upward else low
+    slack = (margin or 0.0) * (1.0 if text.startswith("availability") else abs(result.limit))
+    if result.outcome is HELD and margin is not None and not text.startswith("delay"):
+        sure = low if upward else high
+        assert sure >= result.limit - slack - 1e-9 if upward else sure <= result.limit + slack + 1e-9
+    if result.outcome is VIOLATED:
+        assert result.needs_s is None
+    if beyond is not None and (
+        beyond < result.limit - slack - 1e-9 if upward else beyond > result.limit + slack + 1e-9
+    ):
+        assert result.outcome is not HELD
