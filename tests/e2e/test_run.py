@@ -19,10 +19,8 @@ pytestmark = pytest.mark.e2e
 CHOSEN = (
     "experiments/account_scoped_fault.yaml",
     "experiments/cache_outage.yaml",
-    "experiments/flapping_steering.yaml",
-    "experiments/gateway_kill.yaml",
 )
-"""A kill, a fault for both proxies, two for the embedded one; a control by protections and one by the fault's scope.
+"""A kill on the real Toxiproxy, and a fault for the embedded one; a control by protections and one by the fault's scope.
 
 All of them, with controls, are run by ``make experiments``: that takes half an hour.
 """
