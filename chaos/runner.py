@@ -30,7 +30,7 @@ from chaos.events import (
 )
 from chaos.experiment.model import Experiment, PhaseName
 from chaos.experiment.plan import SURGE, Plan, PlannedFault, PlannedSurge
-from chaos.load.driver import LoadDriver
+from chaos.load.lending import RunLoad
 from chaos.reports.document import verdict_document
 from chaos.topology.model import Topology
 from chaos.verdict.guards import guard_value
@@ -77,7 +77,7 @@ class Run:
         experiment: Experiment,
         topology: Topology,
         plan: Plan,
-        load: LoadDriver,
+        load: RunLoad,
         disabled: Sequence[str],
         changed: Sequence[str] = (),
         replay: str,
@@ -124,13 +124,11 @@ class Run:
         return self._end(None, None)
 
     async def _phases(self) -> None:
-        self._origin_s = clock.monotonic_s() + HEAD_START_S
+        self._origin_s = self._go()
         self._store = SampleStore(self._origin_s)
-        self._load.go(self._origin_s)
         # Whatever happens inside, every fault in the stack is undone on the way out.
         async with contextlib.AsyncExitStack() as faults, self._watching():
-            for name in (PhaseName.WARM_UP, PhaseName.BASELINE):
-                await self._phase(name)
+            await self._before_faults()
             self._baseline = Baseline.measure(
                 self._store, self._topology.metrics, self._progress.phases[PhaseName.BASELINE]
             )
@@ -150,12 +148,35 @@ class Run:
             self._finish_phase(PhaseName.FAULT)
             await self._heal()
             self._begin(PhaseName.RECOVERY)
-            start_s, end_s = self._plan.phases[PhaseName.RECOVERY]
-            await clock.sleep_until(clock.monotonic_s() + end_s - start_s)
+            await self._recover()
             self._finish_phase(PhaseName.RECOVERY)
             await asyncio.gather(*surges)  # their receipts come a moment after their end
-            await self._load.finish(drain_s=DRAIN_LIMIT_S)
-            self._store.add(self._load.read())
+            await self._finish_load()
+
+    # -- what a brief run does otherwise (``chaos.standing``) ----------------------------------------------------------
+
+    def _go(self) -> float:
+        """Let the load begin; return the moment from which the run's seconds are counted."""
+        origin_s = clock.monotonic_s() + HEAD_START_S
+        self._load.go(origin_s)
+        return origin_s
+
+    async def _before_faults(self) -> None:
+        for name in (PhaseName.WARM_UP, PhaseName.BASELINE):
+            await self._phase(name)
+
+    async def _recover(self) -> None:
+        start_s, end_s = self._plan.phases[PhaseName.RECOVERY]
+        await clock.sleep_until(clock.monotonic_s() + end_s - start_s)
+
+    def _recovered_s(self, healed_at_s: float) -> float | None:
+        """Return after how many seconds the steady state held again; None when it was not seen to."""
+        rules, phases = self._experiment.steady_state, self._progress.phases
+        return recovery_s(rules, topology=self._topology, store=self._store, phases=phases, healed_at_s=healed_at_s)
+
+    async def _finish_load(self) -> None:
+        await self._load.finish(drain_s=DRAIN_LIMIT_S)
+        self._store.add(self._load.read())
 
     async def _phase(self, name: PhaseName) -> None:
         self._begin(name)
@@ -370,13 +391,7 @@ class Run:
         receipts = sorted(progress.receipts, key=lambda receipt: order.index(receipt.fault))
         recovered = None
         if progress.healed_at_s is not None and forced is None:
-            recovered = recovery_s(
-                self._experiment.steady_state,
-                topology=self._topology,
-                store=self._store,
-                phases=progress.phases,
-                healed_at_s=progress.healed_at_s,
-            )
+            recovered = self._recovered_s(progress.healed_at_s)
         verdict = judge(
             experiment=self._experiment,
             topology=self._topology,
