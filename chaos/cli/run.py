@@ -9,8 +9,9 @@ import os
 import random
 import shlex
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -82,7 +83,7 @@ def run(
             view_for=views.view_for,
             sinks=sinks,
         )
-        interrupted = asyncio.run(_until_done_or_told_to_stop(suite, jobs, console))
+        interrupted = asyncio.run(until_done_or_told_to_stop(lambda: suite.run(jobs), console))
     results = pair_results(suite.verdicts)
     outcomes = [result.outcome for result in results]
     if interrupted:
@@ -96,11 +97,11 @@ def run(
     raise click.exceptions.Exit(outcome.exit_code)
 
 
-async def _until_done_or_told_to_stop(suite: Suite, jobs: Sequence[Job], console: Console) -> bool:
-    """Run the suite; SIGINT and SIGTERM end it, healed. Returns whether one of them did."""
+async def until_done_or_told_to_stop(work: Callable[[], Coroutine[Any, Any, None]], console: Console) -> bool:
+    """Run ``work`` (a suite); SIGINT and SIGTERM end it, healed. Returns whether one of them did."""
     stop_if_told()
     loop = asyncio.get_running_loop()
-    running = asyncio.ensure_future(suite.run(jobs))
+    running = asyncio.ensure_future(work())
     told: list[signal.Signals] = []
 
     def stop(number: signal.Signals) -> None:
