@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from chaos.errors import UsageError
 from chaos.gate import baseline_file
 from chaos.gate.baseline import (
+    BURSTS_LEAST,
     Comparison,
     Figures,
     Limits,
@@ -162,6 +164,36 @@ def test_a_large_change_is_nearly_always_found():
         now["e5.yaml"] = figures((sum(rng.random() < 0.12 for _ in range(230)),))
         found += "e5.yaml" in compare(known, now, form="quick").experiments
     assert found >= 95
+
+
+TABLE = re.findall(
+    r"^\| (one|all) experiments?, 99\.9 % to ([0-9.]+) % \| ([0-9]+) % \|$",
+    (EXPERIMENTS.parent / "docs/gate.md").read_text(),
+    re.MULTILINE,
+)
+
+
+@pytest.mark.parametrize(("which", "to_percent", "found_percent"), TABLE)
+def test_what_the_documentation_says_it_can_see_is_what_a_simulation_sees(which, to_percent, found_percent):
+    """Three quick runs of 230 attempts as the baseline, 49 experiments, the strictest of 150 comparisons."""
+    rng = random.Random(f"{which}/{to_percent}")
+
+    def failed(attempts: int, share: float) -> int:
+        return sum(rng.random() < share for _ in range(attempts))
+
+    now, strictest, trials, found = 1.0 - float(to_percent) / 100.0, 0.01 / 150, 60, 0
+    for _ in range(trials):
+        if which == "one":
+            found += share_p(failed(230, now), 230, failed(690, 0.001), 690, BURSTS_LEAST) <= strictest
+            continue
+        units = [(failed(230, now), 230, failed(690, 0.001), 690) for _ in range(49)]
+        lost, p = together_p(units, BURSTS_LEAST)
+        found += p <= strictest and lost >= Limits().share_together
+    assert 100.0 * found / trials == pytest.approx(float(found_percent), abs=20)
+
+
+def test_the_documentation_has_that_table():
+    assert len(TABLE) == 7
 
 
 @settings(deadline=None)
