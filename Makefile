@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 OLDEST := .venv-oldest
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup test test-oldest lint experiments bench lock clean toxiproxy
+.PHONY: help run setup test test-oldest lint gate experiments bench lock clean toxiproxy
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 13
@@ -53,6 +53,10 @@ lint: $(STAMP) ## style and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+gate: setup ## run the quick suite over all experiments (some five minutes), with reports in build/
+	@mkdir -p build
+	@$(BIN)/chaos gate experiments/ --quick --junit build/gate.xml --json build/gate.json --markdown build/gate.md --journal build/journals
 
 experiments: setup ## run every shipped experiment with its control (half an hour), and write README's table; the worst exit code
 	@mkdir -p build

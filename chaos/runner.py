@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from chaos import clock
-from chaos.beside import beside
+from chaos.beside import beside, cancel_all
 from chaos.environment import Environment
 from chaos.errors import ChaosError, EnvironmentFailure, Outcome
 from chaos.events import (
@@ -31,7 +31,7 @@ from chaos.events import (
 )
 from chaos.experiment.model import Experiment, PhaseName
 from chaos.experiment.plan import SURGE, Plan, PlannedFault, PlannedSurge
-from chaos.load.driver import LoadDriver
+from chaos.load.lending import RunLoad
 from chaos.machine.watch import MachineWatch
 from chaos.reports.document import verdict_document
 from chaos.topology.model import Topology
@@ -86,7 +86,7 @@ class Run:
         experiment: Experiment,
         topology: Topology,
         plan: Plan,
-        load: LoadDriver,
+        load: RunLoad,
         disabled: Sequence[str],
         changed: Sequence[str] = (),
         replay: str,
@@ -134,16 +134,14 @@ class Run:
         return self._end(None, None)
 
     async def _phases(self) -> None:
-        self._origin_s = clock.monotonic_s() + HEAD_START_S
+        self._origin_s = self._go()
         self._store = SampleStore(self._origin_s)
-        self._load.go(self._origin_s)
         # Whatever happens inside, every fault in the stack is undone on the way out.
         async with (
             contextlib.AsyncExitStack() as faults,
             beside(self._watch(), self._poll_breakers(), self._machine.canary.sing()),
         ):
-            for name in (PhaseName.WARM_UP, PhaseName.BASELINE):
-                await self._phase(name)
+            await self._before_faults()
             self._baseline = Baseline.measure(
                 self._store, self._topology.metrics, self._progress.phases[PhaseName.BASELINE]
             )
@@ -151,23 +149,46 @@ class Run:
             fault_end_s = self._plan.phases[PhaseName.FAULT][1]
             carried = [asyncio.ensure_future(self._carry(planned, faults)) for planned in self._plan.faults]
             surges = [asyncio.ensure_future(self._surge(planned)) for planned in self._plan.surges]
-            faults.push_async_callback(_cancel_all, surges)
+            faults.push_async_callback(cancel_all, surges)
             try:
                 if not await self._healing_before(fault_end_s):
                     await self._extend(fault_end_s + self._plan.extend_s)
                 self._heal_now.set()
                 await asyncio.gather(*carried)
             finally:
-                await _cancel_all(carried)
+                await cancel_all(carried)
             self._finish_phase(PhaseName.FAULT)
             await self._heal()
             self._begin(PhaseName.RECOVERY)
-            start_s, end_s = self._plan.phases[PhaseName.RECOVERY]
-            await clock.sleep_until(clock.monotonic_s() + end_s - start_s)
+            await self._recover()
             self._finish_phase(PhaseName.RECOVERY)
             await asyncio.gather(*surges)  # their receipts come a moment after their end
-            await self._load.finish(drain_s=DRAIN_LIMIT_S)
-            self._store.add(self._load.read())
+            await self._finish_load()
+
+    # -- what a brief run does otherwise (``chaos.standing``) ----------------------------------------------------------
+
+    def _go(self) -> float:
+        """Let the load begin; return the moment from which the run's seconds are counted."""
+        origin_s = clock.monotonic_s() + HEAD_START_S
+        self._load.go(origin_s)
+        return origin_s
+
+    async def _before_faults(self) -> None:
+        for name in (PhaseName.WARM_UP, PhaseName.BASELINE):
+            await self._phase(name)
+
+    async def _recover(self) -> None:
+        start_s, end_s = self._plan.phases[PhaseName.RECOVERY]
+        await clock.sleep_until(clock.monotonic_s() + end_s - start_s)
+
+    def _recovered_s(self, healed_at_s: float) -> float | None:
+        """Return after how many seconds the steady state held again; None when it was not seen to."""
+        rules, phases = self._experiment.steady_state, self._progress.phases
+        return recovery_s(rules, topology=self._topology, store=self._store, phases=phases, healed_at_s=healed_at_s)
+
+    async def _finish_load(self) -> None:
+        await self._load.finish(drain_s=DRAIN_LIMIT_S)
+        self._store.add(self._load.read())
 
     async def _phase(self, name: PhaseName) -> None:
         self._begin(name)
@@ -385,13 +406,7 @@ class Run:
         receipts = sorted(progress.receipts, key=lambda receipt: order.index(receipt.fault))
         recovered = None
         if progress.healed_at_s is not None and forced is None:
-            recovered = recovery_s(
-                self._experiment.steady_state,
-                topology=self._topology,
-                store=self._store,
-                phases=progress.phases,
-                healed_at_s=progress.healed_at_s,
-            )
+            recovered = self._recovered_s(progress.healed_at_s)
         verdict = judge(
             experiment=self._experiment,
             topology=self._topology,
@@ -421,12 +436,6 @@ class Run:
     def _loop_moment(self, moment_s: float) -> float:
         """Translate a moment of the run into the event loop's clock."""
         return asyncio.get_running_loop().time() + (self._origin_s + moment_s - clock.monotonic_s())
-
-
-async def _cancel_all(tasks: Sequence[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _shown(path: Path) -> str:

@@ -1,7 +1,8 @@
 """Several runs in a row: experiments and their controls, on as few starts of the target as possible.
 
 All experiments of one target at one scale run on one start, one after the other; then each control gets a start of
-its own, because a protection is switched off when a service starts. The runs themselves are ``chaos.runner``'s.
+its own, because a protection is switched off when a service starts. The runs themselves are ``chaos.runner``'s, and
+those on a load that stands ``chaos.standing``'s.
 """
 
 from __future__ import annotations
@@ -9,21 +10,46 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TypedDict
 
+from chaos import clock
 from chaos.environment import Backend, Environment
 from chaos.errors import EnvironmentFailure, Outcome
 from chaos.events import Emit, Event, Note, RunEnded
-from chaos.experiment.model import Experiment
+from chaos.experiment.model import Experiment, Load
 from chaos.experiment.plan import Plan
 from chaos.load.driver import LoadDriver
+from chaos.load.lending import LentLoad, StandingLoad
 from chaos.reports.document import verdict_document
 from chaos.reports.views import View
 from chaos.runner import DRAIN_LIMIT_S, HEAL_LIMIT_S, Run
+from chaos.standing import LOOK_EVERY_S, BriefRun, StandingRun, is_steady, is_well
 from chaos.topology.model import Scalar, Topology
 from chaos.verdict.model import Verdict
 
+STANDING_MOST_S = 3600.0
+"""How long a load may stand; a suite that takes longer gets another one."""
+
+BASELINES_MORE = 2
+"""So often the baseline of a load that stands is measured again when the steady state did not hold in it."""
+
+STEADY_WITHIN_S = 3.0
+"""So long is waited on a load that stands until the steady state of the next run holds."""
+
 _SEVERITY = (Outcome.HELD, Outcome.INCONCLUSIVE, Outcome.VIOLATED, Outcome.ERROR, Outcome.INTERRUPTED)
+
+
+class Form(StrEnum):
+    """How a run is made."""
+
+    FULL = "full"
+    """In all its phases, on a load of its own."""
+    BRIEF = "brief"
+    """On a load of its own, but recovery ends as soon as the steady state holds again."""
+    STANDING = "standing"
+    """On a load that stands and a baseline that is lent: a fault, and the way back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +67,14 @@ class Job:
     """The experiment whose control this is; None for an experiment."""
     changed: tuple[str, ...] = ()
     """What else is different in a control, each as ``key=value``."""
+    form: Form = Form.FULL
+    warm_up_s: float = 0.0
+    """How old a load that stands must be before the baseline of this run is measured."""
+
+    @property
+    def load(self) -> Load:
+        """The load without what does not concern Locust: jobs with equal ones can share one that stands."""
+        return replace(self.experiment.load, max_start_lag_s=0.0, surges=())
 
     @property
     def is_control(self) -> bool:
@@ -93,6 +127,15 @@ def pair_results(verdicts: Sequence[tuple[Job, Verdict]]) -> list[Result]:
     ]
 
 
+_Start = tuple[Topology, tuple[str, ...], tuple[tuple[str, Scalar], ...]]
+"""What a start of the target is known by: topology, what is switched off, settings."""
+
+
+def start_of(job: Job) -> _Start:
+    """Return how the target must have been started for a job."""
+    return (job.topology, job.disabled, tuple(sorted(job.experiment.settings.items())))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuiteOptions:
     """How to run a suite."""
@@ -122,8 +165,10 @@ class Suite:
         self._environment: Environment | None = None
         self._backend = options.backend
         self._backend_name = "none"
-        self._started_as: tuple[Topology, tuple[str, ...], tuple[tuple[str, Scalar], ...]] | None = None
+        self._started_as: _Start | None = None
         self._worn = False  # whether a fault has left something in the target that only its end takes away
+        self._standing: tuple[Load, LoadDriver, StandingLoad] | None = None
+        self._runs = 0
         self._stack = contextlib.AsyncExitStack()
         self.verdicts: list[tuple[Job, Verdict]] = []
 
@@ -133,40 +178,46 @@ class Suite:
         An environment that cannot be started becomes a verdict ``error`` of its job, and the next job tries again.
         """
         try:
-            for number, job in enumerate(jobs, start=1):
-                with self._view_for(job) as view:
-                    self._view = view
-                    try:
-                        verdict = await self._run_one(number, job)
-                    finally:
-                        self._view = None
-                if verdict.outcome is Outcome.ERROR:
-                    await self._close_environment()
+            for job in jobs:
+                await self.run_one(job)
         finally:
-            await self._close_environment()
+            await self.close()
+
+    async def run_one(self, job: Job) -> Verdict:
+        """Make one run and return its verdict; call ``close`` when there are no more."""
+        self._runs += 1
+        with self._view_for(job) as view:
+            self._view = view
+            try:
+                verdict = await self._run_one(self._runs, job)
+            finally:
+                self._view = None
+        if verdict.outcome is Outcome.ERROR:
+            await self.close()
+        return verdict
 
     async def _run_one(self, number: int, job: Job) -> Verdict:
         """Make one run; its verdict is kept even when it is cut off. Every way out has emitted ``RunEnded``."""
         run: Run | None = None
         try:
             environment = await self._environment_for(job)
-            load = await self._ready(environment, number, job)
-            try:
-                run = Run(
-                    environment=environment,
-                    experiment=job.experiment,
-                    topology=job.topology,
-                    plan=job.plan,
-                    load=load,
-                    disabled=job.disabled,
-                    changed=job.changed,
-                    replay=job.replay,
-                    emit=self._emit,
-                )
+            if job.form is Form.STANDING:
+                lent = await self._stand(environment, number, job)
+                run = brief = StandingRun(load=lent, **_what(environment, job, self._emit))
                 verdict = await run.execute()
-            finally:
-                self._worn = job.experiment.leaves_traces
-                await load.stop()
+                self._worn = job.experiment.leaves_traces or not brief.returned
+            else:
+                await self._end_standing()
+                load = await self._ready(environment, number, job)
+                try:
+                    run = (BriefRun if job.form is Form.BRIEF else Run)(
+                        load=load, **_what(environment, job, self._emit)
+                    )
+                    verdict = await run.execute()
+                finally:
+                    lost = isinstance(run, BriefRun) and not run.returned
+                    self._worn = job.experiment.leaves_traces or lost
+                    await load.stop()
         except EnvironmentFailure as failure:
             verdict = self._broken_off(job, Outcome.ERROR, (str(failure), *failure.details))
         except asyncio.CancelledError:
@@ -187,7 +238,7 @@ class Suite:
         if self._environment is not None and self._started_as is not None:
             if (self._started_as[0], self._backend) == (job.topology, backend):
                 return self._environment
-            await self._close_environment()
+            await self.close()
         environment = Environment(
             job.topology,
             emit=self._emit,
@@ -210,7 +261,7 @@ class Suite:
 
     async def _ready(self, environment: Environment, number: int, job: Job) -> LoadDriver:
         """Have the target up as the job wants it, and Locust waiting for the signal to begin."""
-        wanted = (job.topology, job.disabled, tuple(sorted(job.experiment.settings.items())))
+        wanted = start_of(job)
         fresh = self._worn or self._started_as != wanted or bool(await environment.unhealed())
         if fresh:
             if self._started_as is not None:
@@ -222,7 +273,9 @@ class Suite:
             load=job.experiment.load,
             client=environment.client_config(next(iter(job.topology.clients))),
             seed=job.plan.seed,
-            duration_s=job.plan.duration_s + HEAL_LIMIT_S + DRAIN_LIMIT_S,
+            duration_s=STANDING_MOST_S
+            if job.form is Form.STANDING
+            else job.plan.duration_s + HEAL_LIMIT_S + DRAIN_LIMIT_S,
             folder=environment.run_dir / f"load-{number}",
             surges=job.plan.surges,
         )
@@ -267,6 +320,62 @@ class Suite:
         self._emit(RunEnded(t_s=0.0, outcome=outcome, verdict=verdict_document(verdict)))
         return verdict
 
+    async def _stand(self, environment: Environment, number: int, job: Job) -> LentLoad:
+        """Lend a load that stands on the target as the job wants it: the one that does already, or another one.
+
+        The steady state must have held in its baseline, which is measured again otherwise, and hold now; where it does
+        not in time, something of an earlier run is left, and the target is started anew.
+        """
+        standing = await self._standing_for(environment, job)
+        if standing is not None:
+            await standing.warm_for(job.warm_up_s)
+            lent = await self._steady(standing, job)
+            if lent is not None:
+                return lent
+            self._worn = True
+        await self._end_standing()
+        driver = await self._ready(environment, number, job)
+        standing = StandingLoad(driver, broken=environment.failure)
+        self._standing = (job.load, driver, standing)
+        await standing.begin(warm_up_s=job.warm_up_s)
+        return await self._steady(standing, job) or standing.lend()
+
+    async def _steady(self, standing: StandingLoad, job: Job) -> LentLoad | None:
+        """Return what the load lends once the steady state of the job holds; None when it does not in time."""
+        for _ in range(BASELINES_MORE):
+            if is_well(standing.lend(), job.experiment, job.topology):
+                break
+            await standing.measure()
+        limit_s = clock.monotonic_s() + STEADY_WITHIN_S
+        while not is_steady(standing.lend(), job.experiment, job.topology):
+            if clock.monotonic_s() > limit_s:
+                return None
+            await clock.sleep_until(clock.monotonic_s() + LOOK_EVERY_S)
+        return standing.lend()
+
+    async def _standing_for(self, environment: Environment, job: Job) -> StandingLoad | None:
+        """Return the load that stands, if it is what the job wants and will stand for as long as it takes."""
+        if self._standing is None or self._worn or self._started_as != start_of(job):
+            return None
+        load, _, standing = self._standing
+        ends_s = standing.age_s + job.plan.duration_s + HEAL_LIMIT_S + DRAIN_LIMIT_S
+        if load != job.load or standing.over or ends_s > STANDING_MOST_S or await environment.unhealed():
+            return None
+        return standing
+
+    async def _end_standing(self) -> None:
+        if self._standing is not None:
+            _, driver, _ = self._standing
+            self._standing = None
+            await driver.stop()
+
+    async def close(self) -> None:
+        """End the load and the target, whatever runs of them. Harmless twice."""
+        try:
+            await self._end_standing()
+        finally:
+            await self._close_environment()
+
     async def _close_environment(self) -> None:
         await self._stack.aclose()
         self._stack = contextlib.AsyncExitStack()
@@ -278,3 +387,29 @@ class Suite:
             sink(event)
         if self._view is not None:
             self._view.handle(event)
+
+
+def _what(environment: Environment, job: Job, emit: Emit) -> _What:
+    return {
+        "environment": environment,
+        "experiment": job.experiment,
+        "topology": job.topology,
+        "plan": job.plan,
+        "disabled": job.disabled,
+        "changed": job.changed,
+        "replay": job.replay,
+        "emit": emit,
+    }
+
+
+class _What(TypedDict):
+    """What every kind of run is told."""
+
+    environment: Environment
+    experiment: Experiment
+    topology: Topology
+    plan: Plan
+    disabled: tuple[str, ...]
+    changed: tuple[str, ...]
+    replay: str
+    emit: Emit

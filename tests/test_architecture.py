@@ -26,8 +26,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("chaos.statistics",),
     ("chaos.topology", "chaos.experiment", "chaos.faults", "chaos.proxy.toxics", "chaos.verdict", "chaos.mutation"),
     ("chaos.environment", "chaos.machine", "chaos.processes", "chaos.proxy", "chaos.load", "chaos.reports"),
-    ("chaos.runner", "chaos.suite", "chaos.beside"),
-    ("chaos.cli", "chaos.__main__"),
+    ("chaos.runner", "chaos.suite", "chaos.standing", "chaos.beside"),
+    ("chaos.gate",),
+    ("chaos.cli", "chaos.__main__", "chaos.pytest_plugin", "chaos.pytest_experiments"),
 )
 """From the bottom to the top; a module imports its own layer and those below."""
 

@@ -15,6 +15,7 @@ from chaos.errors import EXIT_USAGE, ChaosError, Outcome
 
 _COMMANDS = {
     "run": "chaos.cli.run",
+    "gate": "chaos.cli.gate",
     "validate": "chaos.cli.describe",
     "plan": "chaos.cli.describe",
     "faults": "chaos.cli.describe",

@@ -89,7 +89,7 @@ def mutate(
             judged.append(trial.judged())
             console.print(line_of(judged[-1], len(judged), len(mutants)))
 
-    interrupted = asyncio.run(until_done_or_told_to_stop(suite.run(jobs()), console))
+    interrupted = asyncio.run(until_done_or_told_to_stop(lambda: suite.run(jobs()), console))
     print_score(console, judged, len(mutants))
     if json_path is not None:
         json_path.write_text(json.dumps(mutation_document(judged, len(mutants)), indent=2) + "\n")

@@ -89,7 +89,7 @@ def run(
             view_for=views.view_for,
             sinks=sinks,
         )
-        interrupted = asyncio.run(until_done_or_told_to_stop(suite.run(jobs), console))
+        interrupted = asyncio.run(until_done_or_told_to_stop(lambda: suite.run(jobs), console))
     results = pair_results(suite.verdicts)
     outcomes = [result.outcome for result in results]
     if interrupted:

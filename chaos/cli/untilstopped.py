@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 
 from rich.console import Console
 
 from chaos.cli.interruption import stop_if_told
 
 
-async def until_done_or_told_to_stop(work: Coroutine[object, object, None], console: Console) -> bool:
-    """Do the work; SIGINT, SIGTERM and SIGHUP cancel it. Returns whether one of them did."""
-    try:
-        stop_if_told()
-    except BaseException:
-        work.close()
-        raise
+async def until_done_or_told_to_stop(work: Callable[[], Coroutine[object, object, None]], console: Console) -> bool:
+    """Do what ``work`` returns; SIGINT, SIGTERM and SIGHUP cancel it. Returns whether one of them did."""
+    stop_if_told()
     loop = asyncio.get_running_loop()
-    running = asyncio.ensure_future(work)
+    running = asyncio.ensure_future(work())
     told: list[signal.Signals] = []
 
     def stop(number: signal.Signals) -> None:

@@ -1,0 +1,265 @@
+"""How the gate runs each experiment, and in which order: the quick form, its own phases, or all of it. Pure.
+
+Quick: experiments whose target, settings and load are the same share a start, a load and a baseline. They follow each
+other on the load that stands; each has a short fault phase and a verified return to the steady state.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from chaos.environment import Backend
+from chaos.experiment.model import Experiment, PhaseName, Rule
+from chaos.experiment.plan import plan as make_plan
+from chaos.load.lending import BASELINE_S, LEAD_S, WARM_UP_S
+from chaos.suite import Form, Job, start_of
+from chaos.topology.model import Measure, Topology
+from chaos.verdict.recovery import WINDOW_S
+
+T = TypeVar("T")
+
+QUICK_RATE_PER_S = 60.0
+"""Of plays, two cores carry 95 a second with everything on them; a fault needs room."""
+QUICK_FAULT_S = 4.0
+"""240 arrivals at that rate, of which some are refused as they should be: a share of 99.5 % takes 200."""
+STORY_S = 2.0
+"""A fault phase goes on for so long after the last of its faults has begun or ended."""
+RETURN_LIMIT_S = 10.0
+"""How long a system may take to return to the steady state where its experiment does not say."""
+APART = 3
+"""Experiments on the same service are kept so many others apart, where there are others: breakers that one of them
+opened are closed again by then."""
+
+_SLACK_S = 0.5
+_NEAR = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quick:
+    """What the quick form is made of."""
+
+    rate_per_s: float = QUICK_RATE_PER_S
+    """Arrivals a second of every open load."""
+    fault_s: float = QUICK_FAULT_S
+    """How long a fault phase lasts at least."""
+    options: tuple[str, ...] = ("--quick",)
+    """What a command that repeats a run needs, to be like it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What the gate does about one experiment."""
+
+    job: Job
+    again: Job
+    """What is run when that was inconclusive."""
+    control: Job | None = None
+    control_again: Job | None = None
+    why_not_quick: str = ""
+    """In the quick form: why this one has a load of its own, in words; empty when it has not."""
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The rules that the quick form leaves to the full one."""
+        judged = {rule.text for rule in self.job.experiment.steady_state}
+        return tuple(rule.text for rule in self.again.experiment.steady_state if rule.text not in judged)
+
+
+def entries_of(jobs: Sequence[Job], quick: Quick | None) -> list[Entry]:
+    """Return what is to be done about each experiment among ``jobs``, in the order in which it is to be done.
+
+    Without ``quick`` every job is run as it is, in the order of the jobs.
+    """
+    controls = {id(job.control_of): job for job in jobs if job.control_of is not None}
+    entries = []
+    for job in jobs:
+        if job.is_control:
+            continue
+        control = controls.get(id(job))
+        if quick is None:
+            entries.append(Entry(job=job, again=job, control=control, control_again=control))
+            continue
+        entries.append(
+            Entry(
+                job=shorten(job, quick),
+                again=_again(job, quick),
+                control=None if control is None else shorten(control, quick),
+                control_again=None if control is None else _again(control, quick),
+                why_not_quick=why_not_quick(job.experiment),
+            )
+        )
+    return entries if quick is None else arrange(entries, lambda entry: entry.job)
+
+
+def why_not_quick(experiment: Experiment) -> str:
+    """Return in words why an experiment cannot be judged on a load that stands; empty when it can."""
+    return "its load has a surge" if experiment.load.surges else ""
+
+
+def shorten(job: Job, quick: Quick) -> Job:
+    """Return the job in the quick form: on a load that stands, or, where that will not do, on its own and brief."""
+    experiment = job.experiment
+    own = experiment.phases
+    recovery_s = (experiment.recover_within_s or RETURN_LIMIT_S) + WINDOW_S + _SLACK_S
+    if why_not_quick(experiment):
+        phases = {
+            PhaseName.WARM_UP: min(own[PhaseName.WARM_UP], WARM_UP_S),
+            PhaseName.BASELINE: min(own[PhaseName.BASELINE], BASELINE_S),
+            PhaseName.FAULT: own[PhaseName.FAULT],
+            PhaseName.RECOVERY: recovery_s,
+        }
+        return _changed(job, replace(experiment, phases=phases), quick, form=Form.BRIEF)
+    phases = {
+        PhaseName.WARM_UP: 0.0,
+        PhaseName.BASELINE: BASELINE_S + LEAD_S,
+        PhaseName.FAULT: fault_phase_s(experiment, quick.fault_s),
+        PhaseName.RECOVERY: recovery_s,
+    }
+    rate_per_s = quick.rate_per_s if experiment.load.rate_per_s > 0.0 else 0.0
+    short = replace(
+        experiment,
+        phases=phases,
+        load=replace(experiment.load, rate_per_s=rate_per_s),
+        steady_state=judged_quickly(experiment.steady_state, job.topology),
+    )
+    warm_up_s = own[PhaseName.WARM_UP] if own[PhaseName.WARM_UP] > _USUAL_WARM_UP_S else 0.0
+    return replace(_changed(job, short, quick, form=Form.STANDING), warm_up_s=warm_up_s)
+
+
+_USUAL_WARM_UP_S = 5.0
+"""An experiment that asks for more has a reason, and gets it."""
+
+
+def judged_quickly(rules: Sequence[Rule], topology: Topology) -> tuple[Rule, ...]:
+    """Return the rules that a fault phase of a few seconds can decide.
+
+    A rate counts what ends in the phase. When every answer takes 0.3 s longer, 0.3 s worth of them end after it: 3 % of
+    ten seconds and 8 % of four, with nothing lost. Where a share of the same attempts is asked for as well, which
+    counts each of them whenever it ends, the rate is left to the full form.
+    """
+    metrics = topology.metrics
+    shares = {metrics[rule.metric].of for rule in rules if metrics[rule.metric].measure is Measure.SHARE}
+    return tuple(
+        rule
+        for rule in rules
+        if metrics[rule.metric].measure is not Measure.RATE or metrics[rule.metric].of not in shares
+    )
+
+
+def fault_phase_s(experiment: Experiment, least_s: float) -> float:
+    """Return how long the quick form's fault phase lasts, in seconds.
+
+    At least ``least_s``, and until ``STORY_S`` after the last fault has begun or ended: one that creeps in over four
+    seconds is not told in three. Never longer than the experiment's own.
+    """
+    moments = [entry.at_s + (entry.for_s or 0.0) for entry in experiment.faults]
+    return min(experiment.phases[PhaseName.FAULT], max(least_s, max(moments, default=0.0) + STORY_S))
+
+
+def _again(job: Job, quick: Quick) -> Job:
+    """Return the second attempt: all of the fault phase, at the experiment's own rate, on a load of its own."""
+    return _changed(job, job.experiment, quick, form=Form.BRIEF, replay=job.replay)
+
+
+def _changed(job: Job, experiment: Experiment, quick: Quick, *, form: Form, replay: str | None = None) -> Job:
+    said = " ".join([job.replay.replace("chaos run", "chaos gate", 1), *quick.options])
+    return replace(
+        job,
+        experiment=experiment,
+        plan=make_plan(experiment, job.topology, job.plan.seed),
+        form=form,
+        replay=said if replay is None else replay,
+    )
+
+
+def quick_backend(jobs: Iterable[Job], asked: Backend) -> Backend:
+    """Return the proxy server for the quick form: one for all, so that the target need not be started for another."""
+    return Backend.EMBEDDED if asked is Backend.AUTO and any(job.experiment.needs_embedded for job in jobs) else asked
+
+
+# -- the order --------------------------------------------------------------------------------------------------------
+
+
+def arrange(things: Sequence[T], job_of: Callable[[T], Job]) -> list[T]:
+    """Return the things so that starts of the target and of loads are few.
+
+    Those of one start come together, and of these: first those with a load of their own, then load by load those on one
+    that stands. Late in a load comes what needs it to have been there for long, and last what leaves traces in the
+    target, because the target is started anew after it.
+    """
+    ordered: list[T] = []
+    for start in _together(things, lambda thing: _start_key(job_of(thing))):
+        own = [thing for thing in start if job_of(thing).form is not Form.STANDING]
+        standing = [thing for thing in start if job_of(thing).form is Form.STANDING]
+        ordered += own
+        for load in _together(standing, lambda thing: _load_key(job_of(thing))):
+            for late, traces in ((False, False), (True, False), (False, True), (True, True)):
+                alike = [
+                    thing
+                    for thing in load
+                    if (job_of(thing).warm_up_s > 0.0, job_of(thing).experiment.leaves_traces) == (late, traces)
+                ]
+                ordered += keep_apart(alike, lambda thing: _services(job_of(thing).experiment))
+    return ordered
+
+
+def starts_of(jobs: Iterable[Job]) -> tuple[int, int]:
+    """Return how many starts of the target, and how many loads, these jobs take in this order when all goes well."""
+    starts = loads = 0
+    before: Job | None = None
+    for job in jobs:
+        worn = before is not None and before.experiment.leaves_traces
+        same_start = before is not None and not worn and start_of(before) == start_of(job)
+        starts += not same_start
+        both_stand = before is not None and before.form is job.form is Form.STANDING
+        loads += not (same_start and both_stand and before is not None and before.load == job.load)
+        before = job
+    return starts, loads
+
+
+def keep_apart(things: Sequence[T], services_of: Callable[[T], frozenset[str]]) -> list[T]:
+    """Return the things so that those on the same services do not follow each other closely, as far as that goes.
+
+    Greedy: of those whose services were hit the longest ago, the one whose service has the most left; of equals the
+    first one.
+    """
+    left, ordered = list(things), []
+    recent: deque[frozenset[str]] = deque(maxlen=APART)
+    while left:
+        still = Counter(service for thing in left for service in services_of(thing))
+
+        def cost(thing: T, still: Counter[str] = still) -> tuple[int, int]:
+            services = services_of(thing)
+            near = sum(_NEAR**place for place, one in enumerate(recent) if services & one)  # the last one counts most
+            return near, -max((still[service] for service in services), default=0)
+
+        best = min(left, key=cost)
+        left.remove(best)
+        ordered.append(best)
+        recent.append(services_of(best))
+    return ordered
+
+
+def _services(experiment: Experiment) -> frozenset[str]:
+    return frozenset(entry.selector.service for entry in experiment.faults)
+
+
+def _start_key(job: Job) -> Hashable:
+    _, disabled, settings = start_of(job)
+    return (str(job.topology.file), job.topology.scaled, disabled, settings)
+
+
+def _load_key(job: Job) -> Hashable:
+    load = job.load
+    return (load.locustfile, load.rate_per_s, load.workers, tuple(sorted(load.settings.items())))
+
+
+def _together(things: Iterable[T], key_of: Callable[[T], Hashable]) -> list[list[T]]:
+    """Return the things group by group, groups in the order of their first one."""
+    groups: dict[Hashable, list[T]] = {}
+    for thing in things:
+        groups.setdefault(key_of(thing), []).append(thing)
+    return list(groups.values())

@@ -1,0 +1,268 @@
+"""The gate itself: runs every entry on a suite, retries what was inconclusive once, and puts the answers together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol, Self
+
+from chaos import clock
+from chaos.errors import Outcome
+from chaos.events import Event
+from chaos.gate.baseline import Figures, Worse, figures_of
+from chaos.gate.forms import Entry, arrange
+from chaos.reports.gate import GateReport, GateRow
+from chaos.reports.journal import JournalWriter
+from chaos.suite import Form, Job, Result, Suite, SuiteOptions, worst
+from chaos.verdict.model import Verdict
+
+_NAME = re.compile(r"[^A-Za-z0-9_.-]+")
+
+
+class Table(Protocol):
+    """What shows a gate while it runs (``chaos.reports.gate_table``)."""
+
+    def begin(self, number: int, file: str, what: str = "") -> None:
+        """A run begins."""
+
+    def handle(self, event: Event) -> None:
+        """Something has happened in it."""
+
+    def line(self, number: int, verdict: Verdict, outcome: Outcome, duration_s: float, what: str = "") -> None:
+        """It has ended."""
+
+
+class SilentTable:
+    """Shows nothing."""
+
+    def begin(self, number: int, file: str, what: str = "") -> None:
+        """Say nothing."""
+
+    def handle(self, event: Event) -> None:
+        """Say nothing."""
+
+    def line(self, number: int, verdict: Verdict, outcome: Outcome, duration_s: float, what: str = "") -> None:
+        """Say nothing."""
+
+
+class RunView:
+    """One run's view: its events go to the table, and to a journal of its own where one is kept."""
+
+    def __init__(self, table: Table, journal: Path | None) -> None:
+        self._table = table
+        self._journal = journal
+        self._writer: JournalWriter | None = None
+
+    def __enter__(self) -> Self:
+        if self._journal is not None:
+            self._writer = JournalWriter(self._journal)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def handle(self, event: Event) -> None:
+        """Pass the event on."""
+        if self._writer is not None:
+            self._writer.handle(event)
+        self._table.handle(event)
+
+
+@dataclass(slots=True)
+class _Row:
+    """One experiment, as far as its runs have come."""
+
+    entry: Entry
+    number: int
+    verdicts: list[Verdict] = field(default_factory=list)
+    control: Verdict | None = None
+    duration_s: float = 0.0
+    journals: list[str] = field(default_factory=list)
+
+    @property
+    def outcome(self) -> Outcome:
+        return Result(job=self.entry.job, verdict=self.verdicts[-1], control=self.control).outcome
+
+    def frozen(self, worse: tuple[str, ...] = ()) -> GateRow:
+        outcome = self.outcome
+        return GateRow(
+            verdicts=tuple(self.verdicts),
+            outcome=Outcome.VIOLATED if worse and outcome in (Outcome.HELD, Outcome.INCONCLUSIVE) else outcome,
+            form="quick" if self.entry.job.form is Form.STANDING else str(self.entry.job.form),
+            why_not_quick=self.entry.why_not_quick,
+            control=self.control,
+            tags=self.entry.job.experiment.tags,
+            duration_s=self.duration_s,
+            worse=worse,
+            journals=tuple(self.journals),
+        )
+
+
+class Gate:
+    """Runs entries in their order, then the controls of those that held.
+
+    An inconclusive run is made once more (``retry``); ``fail_fast`` stops at the first experiment that is violated or
+    whose environment failed. ``journals`` is a folder that gets a file for each run. After a cancellation everything
+    that was measured is in the report.
+    """
+
+    def __init__(
+        self,
+        options: SuiteOptions,
+        entries: Sequence[Entry],
+        *,
+        table: Table,
+        retry: bool = True,
+        fail_fast: bool = False,
+        journals: Path | None = None,
+    ) -> None:
+        self._suite = Suite(options, view_for=self._view_for)
+        self._entries = tuple(entries)
+        self._table = table
+        self._retry = retry
+        self._fail_fast = fail_fast
+        self._journals = journals
+        self._rows: list[_Row] = []
+        self._row: _Row | None = None
+        self._began_s = clock.monotonic_s()
+        self._stopped = False
+
+    async def run(self) -> None:
+        """Run everything. Whatever happens, the target and the load have ended when this returns."""
+        self._began_s = clock.monotonic_s()
+        try:
+            await self._experiments()
+            await self._controls()
+        finally:
+            await self._suite.close()
+
+    async def run_entry(self, number: int, entry: Entry) -> GateRow:
+        """Run one entry without its control; target and load stay as they are for the next one until ``close``."""
+        row = _Row(entry=entry, number=number)
+        await self._run(row, entry.job, entry.again)
+        self._rows.append(row)
+        return row.frozen()
+
+    async def close(self) -> None:
+        """End the target and the load. Harmless twice."""
+        await self._suite.close()
+
+    async def _experiments(self) -> None:
+        for number, entry in enumerate(self._entries, start=1):
+            row = _Row(entry=entry, number=number)
+            try:
+                await self._run(row, entry.job, entry.again)
+            finally:
+                if row.verdicts:
+                    self._rows.append(row)
+            if self._fail_fast and row.outcome in (Outcome.VIOLATED, Outcome.ERROR):
+                self._stopped = True
+                return
+
+    async def _controls(self) -> None:
+        """Run the controls of what held: of anything else they would add nothing."""
+        if self._stopped:
+            return
+        held = [row for row in self._rows if row.entry.control is not None and row.outcome is Outcome.HELD]
+        for row in arrange(held, _control_of):
+            control, again = row.entry.control, row.entry.control_again
+            assert control is not None
+            assert again is not None
+            await self._run(row, control, again)
+
+    async def _run(self, row: _Row, job: Job, again: Job) -> None:
+        """Run a job for a row, and once more when nothing could be said."""
+        verdict = await self._run_once(row, job)
+        if verdict.outcome is Outcome.INCONCLUSIVE and self._retry:
+            await self._run_once(row, again, once_more=True)
+
+    async def _run_once(self, row: _Row, job: Job, *, once_more: bool = False) -> Verdict:
+        began_s = clock.monotonic_s()
+        whose = "its control" if job.is_control else ""
+        self._row = row
+        self._table.begin(row.number, str(job.experiment.file), f"{whose} once more".strip() if once_more else whose)
+        try:
+            verdict = await self._suite.run_one(job)
+        except asyncio.CancelledError:
+            if self._suite.verdicts and self._suite.verdicts[-1][0] is job:
+                self._take(row, job, self._suite.verdicts[-1][1])
+            raise
+        finally:
+            duration_s = clock.monotonic_s() - began_s
+            row.duration_s += duration_s
+        self._take(row, job, verdict)
+        about = ["its control, which must fail"] if job.is_control else []
+        about += ["once more, in all of its fault phase"] if once_more else []
+        self._table.line(row.number, verdict, verdict.outcome, duration_s, ", ".join(about))
+        return verdict
+
+    def _take(self, row: _Row, job: Job, verdict: Verdict) -> None:
+        if job.is_control:
+            row.control = verdict
+        else:
+            row.verdicts.append(verdict)
+
+    def _view_for(self, job: Job) -> RunView:
+        journal = None
+        if self._journals is not None and self._row is not None:
+            runs = len(self._row.journals)
+            kind = "-control" if job.is_control else ""
+            name = _NAME.sub("-", job.experiment.file.stem)
+            journal = self._journals / f"{self._row.number:03d}-{name}{kind}{f'-{runs + 1}' if runs else ''}.jsonl"
+            with contextlib.suppress(FileNotFoundError):  # that of an earlier gate: this is a run of its own
+                journal.unlink()
+            self._row.journals.append(str(journal))
+        return RunView(self._table, journal)
+
+    # -- the answer ---------------------------------------------------------------------------------------------------
+
+    def figures(self) -> list[tuple[Path, Figures]]:
+        """Return what every experiment that held has measured, run by run."""
+        return [
+            (row.entry.job.experiment.file, figures_of(row.verdicts[-1], row.entry.job.topology))
+            for row in self._rows
+            if row.outcome is Outcome.HELD
+        ]
+
+    def report(
+        self,
+        *,
+        form: str,
+        seed: int,
+        interrupted: bool = False,
+        worse: Worse | None = None,
+        names: Mapping[Path, str] | None = None,
+        notes: Sequence[str] = (),
+    ) -> GateReport:
+        """Return the whole answer. ``worse`` is what the resilience baseline says; ``names`` is what it calls files."""
+        by_name = worse.experiments if worse is not None else {}
+        rows = [row.frozen(by_name.get((names or {}).get(row.entry.job.experiment.file, ""), ())) for row in self._rows]
+        together = worse.together if worse is not None else ()
+        outcomes = [row.outcome for row in rows]
+        outcomes += [Outcome.VIOLATED] if together else []
+        outcomes += [Outcome.INTERRUPTED] if interrupted else []
+        return GateReport(
+            rows=tuple(rows),
+            outcome=worst(outcomes),
+            form=form,
+            seed=seed,
+            duration_s=clock.monotonic_s() - self._began_s,
+            worse=together,
+            notes=tuple(notes),
+            not_run=tuple(str(entry.job.experiment.file) for entry in self._entries[len(self._rows) :]),
+        )
+
+
+def _control_of(row: _Row) -> Job:
+    assert row.entry.control is not None
+    return row.entry.control
+
+
+def repeated(entries: Sequence[Entry], times: int) -> list[Entry]:
+    """Return the entries ``times`` over, for a baseline of several runs; no run is another one's control then."""
+    return [replace(entry, control=None, control_again=None) for _ in range(times) for entry in entries]

@@ -1,0 +1,98 @@
+"""A gate as Markdown: the answer in a line, what needs a look, and a row for each experiment.
+
+For a merge request's comment, and for the page that GitHub shows beside a workflow's run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from chaos.errors import Outcome
+from chaos.reports.gate import GateReport, GateRow, clock_time, recovery_in_words, rule_in_words, worst_rule
+
+_REASONS_SHOWN = 5
+_SIGNS = {
+    Outcome.HELD: "✅",
+    Outcome.VIOLATED: "❌",
+    Outcome.INCONCLUSIVE: "❔",
+    Outcome.ERROR: "⚠️",
+    Outcome.INTERRUPTED: "⏹️",
+}
+
+
+def gate_markdown(report: GateReport) -> str:
+    """Return the summary. Pure."""
+    return "\n".join(_lines(report)) + "\n"
+
+
+def _lines(report: GateReport) -> Iterator[str]:
+    yield f"## {_SIGNS[report.outcome]} Resilience: {report.headline}"
+    yield ""
+    for sentence in report.worse:
+        yield f"- **worse than the baseline, all experiments together:** {_text(sentence)}"
+    for note in report.notes:
+        yield f"- {_text(note)}"
+    if report.not_run:
+        yield f"- not run any more: {', '.join(f'`{file}`' for file in report.not_run)}"
+    yield from _look(report)
+    yield ""
+    yield from _table(report)
+
+
+def _look(report: GateReport) -> Iterator[str]:
+    for row in report.rows:
+        if row.outcome is Outcome.HELD:
+            continue
+        yield ""
+        yield f"### {_SIGNS[row.outcome]} {_text(row.verdict.experiment)} (`{row.verdict.file}`): {row.outcome.value}"
+        yield ""
+        for reason in row.reasons[:_REASONS_SHOWN]:
+            yield f"- {_text(reason)}"
+        yield ""
+        yield "```sh"
+        yield row.verdict.replay
+        yield "```"
+
+
+def _table(report: GateReport) -> Iterator[str]:
+    if not report.rows:
+        return
+    controls = any(row.control is not None for row in report.rows)
+    headings = [
+        "experiment",
+        "outcome",
+        *(["control"] if controls else []),
+        "worst rule (limit)",
+        "steady again",
+        "time",
+    ]
+    yield f"| {' | '.join(headings)} |"
+    yield f"|{' --- |' * len(headings)}"
+    for row in report.rows:
+        cells = [
+            f"`{row.verdict.file}`",
+            _outcome(row),
+            *([_control(row)] if controls else []),
+            _text(rule_in_words(worst_rule(row.verdict))),
+            recovery_in_words(row.verdict),
+            clock_time(row.duration_s),
+        ]
+        yield f"| {' | '.join(cells)} |"
+
+
+def _outcome(row: GateRow) -> str:
+    said = f"{_SIGNS[row.outcome]} {row.outcome.value}"
+    return said if len(row.verdicts) == 1 else f"{said} (first {row.verdicts[0].outcome.value})"
+
+
+def _control(row: GateRow) -> str:
+    if row.control is None:
+        return "-"
+    return "failed, as asked" if row.control.outcome is Outcome.VIOLATED else row.control.outcome.value
+
+
+def _text(text: str) -> str:
+    """Return text that Markdown shows as it is, on one line, also in a table."""
+    for sign in ("\\", "|", "*", "_", "<", "`", "["):
+        text = text.replace(sign, f"\\{sign}")
+    return " ".join(text.split())

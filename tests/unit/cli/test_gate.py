@@ -1,0 +1,66 @@
+"""``chaos gate`` up to the moment at which something would be started."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import click
+import pytest
+
+from chaos.cli.gate import chosen, gate, left_out_notes, quick_options
+from chaos.errors import UsageError
+from chaos.gate.forms import Quick, entries_of
+from chaos.yamlfile import load_yaml
+from tests.unit.gate.building import EXPERIMENTS, shipped
+
+ROOT = EXPERIMENTS.parent
+
+JOBS = shipped("gateway_kill", "oca_outage", "cache_outage", control=True)
+
+
+def names(*tags: str, without: tuple[str, ...] = ()) -> list[str]:
+    return [job.experiment.file.stem for job in chosen(JOBS, tags, without) if not job.is_control]
+
+
+def test_tags_choose_experiments_and_their_controls():
+    assert set(names()) == {"cache_outage", "gateway_kill", "oca_outage"}
+    assert names("gateway") == ["gateway_kill"]
+    assert set(names("gateway", "oca")) == {"gateway_kill", "oca_outage"}
+    assert set(names(without=("oca",))) == {"gateway_kill", "cache_outage"}
+    assert names("isolation", without=("cache",)) == ["gateway_kill"]
+    assert [job.is_control for job in chosen(JOBS, ("gateway",), ())] == [False, True]
+
+
+def test_a_tag_that_nobody_has_is_a_mistake_and_so_is_a_choice_of_nothing():
+    with pytest.raises(UsageError, match="has the tag 'gatewy', did you mean 'gateway'"):
+        chosen(JOBS, ("gatewy",), ())
+    with pytest.raises(UsageError, match="no experiment is left"):
+        chosen(JOBS, ("gateway",), ("isolation",))
+
+
+def test_what_is_not_usual_about_the_quick_form_is_in_its_replay():
+    assert quick_options(60.0, 4.0) == Quick()
+    assert quick_options(45.5, 2.5).options == ("--quick", "--quick-rate", "45.5/s", "--quick-fault", "2.5s")
+
+
+def test_rules_that_were_left_out_are_told_with_the_number_of_experiments():
+    entries = entries_of(JOBS, Quick())
+    (note,) = left_out_notes(entries)
+    assert "sps >= 95% of baseline (3 experiments)" in note
+    assert left_out_notes(entries_of(JOBS, None)) == []
+
+
+@pytest.mark.parametrize("name", [".github/workflows/resilience.yml", "docs/examples/gitlab-ci.yml"])
+def test_the_pipelines_are_yaml_and_their_commands_are_accepted(name: str):
+    file = ROOT / name
+    load_yaml(file)
+    text = re.sub(r"\\?\n +(--)", r" \1", file.read_text())
+    commands = re.findall(r"^ *\.venv/bin/chaos gate (.*)$", text, re.MULTILINE)
+    assert len(commands) == 2, "the quick form and the full one"
+    for command in commands:
+        words = shlex.split(command)
+        assert {"--junit", "--journal", "--html"} <= set(words)
+        gate.make_context("gate", words, parent=click.Context(click.Group("chaos")))
+    for action in re.findall(r"uses: (.*)", text):
+        assert re.fullmatch(r"actions/[a-z-]+@v[0-9]+", action)
