@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 
 
 @contextlib.asynccontextmanager
@@ -39,7 +39,8 @@ async def beside(vital: Awaitable[None], *others: Awaitable[None]) -> AsyncItera
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def cancel_all(tasks: Iterable[asyncio.Task[None]]) -> None:
+async def cancel_all(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel these tasks, and wait until they are over, however they end."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -99,7 +99,7 @@ def test_a_fault_that_creeps_in_is_told_to_its_end():
 
 
 def test_a_load_that_warms_up_slowly_is_given_the_time():
-    assert entry_of("cdn/boxes_drip").job.warm_up_s == 10.0
+    assert entry_of("cdn/boxes_drip").job.warm_up_s == 16.0
     assert entry_of("gateway_kill").job.warm_up_s == 0.0
 
 
