@@ -45,7 +45,7 @@ FAULTS = {
     "front_dead": "{kind: kill, service: front}",
 }
 HAS_REPORT = cli.get_command(click.Context(cli), "report") is not None
-QUICK = ("--quick", "--quick-fault", "1500ms", "--seed", "3", "--proxy", "embedded")
+QUICK = ("--quick", "--quick-fault", "3s", "--seed", "3", "--proxy", "embedded")
 
 
 @pytest.fixture
