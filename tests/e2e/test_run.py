@@ -20,7 +20,7 @@ CHOSEN = (
     "experiments/account_scoped_fault.yaml",
     "experiments/cache_outage.yaml",
 )
-"""A kill on the real Toxiproxy, and a fault for the embedded one; a control by protections and one by the fault's scope.
+"""A kill on the real Toxiproxy, a fault for the embedded one; a control by protections and one by the fault's scope.
 
 All of them, with controls, are run by ``make experiments``: that takes half an hour.
 """
