@@ -22,6 +22,22 @@ class Outcome(StrEnum):
         """0 held, 1 violated, 3 environment error, 4 inconclusive, 130 interrupted (2 is a usage error)."""
         return _EXIT_CODES[self]
 
+    def beside(self, control: Outcome) -> Outcome:
+        """Return what this outcome of an experiment comes to beside its control's.
+
+        A control that did not fail makes a pass inconclusive. One that broke off (error, interrupted) has shown
+        nothing, and its outcome is that of both.
+        """
+        if self is not Outcome.HELD:
+            return self
+        match control:
+            case Outcome.VIOLATED:
+                return Outcome.HELD
+            case Outcome.HELD | Outcome.INCONCLUSIVE:
+                return Outcome.INCONCLUSIVE
+            case broken:
+                return broken
+
 
 _EXIT_CODES = {
     Outcome.HELD: 0,

@@ -92,19 +92,8 @@ class Result:
 
     @property
     def outcome(self) -> Outcome:
-        """The verdict's outcome; a control that did not fail makes a pass inconclusive.
-
-        A control that broke off (error, interrupted) has shown nothing, and its outcome is the result's.
-        """
-        if self.control is None or self.verdict.outcome is not Outcome.HELD:
-            return self.verdict.outcome
-        match self.control.outcome:
-            case Outcome.VIOLATED:
-                return Outcome.HELD
-            case Outcome.HELD | Outcome.INCONCLUSIVE:
-                return Outcome.INCONCLUSIVE
-            case broken:
-                return broken
+        """The verdict's outcome, beside the control's where one was run."""
+        return self.verdict.outcome if self.control is None else self.verdict.outcome.beside(self.control.outcome)
 
 
 def backend_for(job: Job, asked: Backend) -> Backend:

@@ -12,11 +12,10 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from chaos.cli.options import overrides_of, set_option
+from chaos.cli.options import load_all, overrides_of, set_option
 from chaos.cli.untilstopped import until_done_or_told_to_stop
-from chaos.errors import Outcome, Problem, UsageError
+from chaos.errors import Outcome, UsageError
 from chaos.experiment.model import Experiment
-from chaos.experiment.parser import load_experiment
 from chaos.experiment.plan import plan as make_plan
 from chaos.mutation.model import Fate, Judged, Mutant, score
 from chaos.mutation.parser import load_mutants
@@ -27,8 +26,6 @@ from chaos.suite import Job, Suite, SuiteOptions
 from chaos.topology.model import Topology
 
 SEED = 1
-
-_Loaded = Mapping[Path, tuple[Experiment, Topology]]
 
 
 @click.command(short_help="Take protections away one by one: do the experiments notice?")
@@ -75,7 +72,7 @@ def mutate(
         raise UsageError(f"--only {only}: no mutant of {listed.file} fits; see chaos mutate {path} --list")
     changes = {key: json.dumps(value) if not isinstance(value, str) else value for key, value in listed.changes.items()}
     overrides = {**changes, **overrides_of(settings)}
-    loaded = _load(mutants, overrides)
+    loaded = load_all((file for mutant in mutants for file in mutant.noticed_by), overrides)
     suite = Suite(SuiteOptions(), view_for=lambda _: QuietView())
     judged: list[Judged] = []
 
@@ -96,22 +93,6 @@ def mutate(
     if markdown is not None:
         markdown.write_text(mutation_markdown(judged))
     raise click.exceptions.Exit(_outcome(judged, interrupted=interrupted, at_least=at_least / 100.0).exit_code)
-
-
-def _load(mutants: Sequence[Mutant], overrides: Mapping[str, str]) -> _Loaded:
-    """Read every experiment before anything is started; raises UsageError with the mistakes of all of them."""
-    loaded: dict[Path, tuple[Experiment, Topology]] = {}
-    problems: list[Problem] = []
-    for file in dict.fromkeys(file for mutant in mutants for file in mutant.noticed_by):
-        try:
-            loaded[file] = load_experiment(file, overrides)
-        except UsageError as error:
-            if not error.problems:
-                raise
-            problems += error.problems
-    if problems:
-        raise UsageError(problems)
-    return loaded
 
 
 def _job(mutant: Mutant, experiment: Experiment, topology: Topology, *, seed: int, overrides: Mapping[str, str]) -> Job:

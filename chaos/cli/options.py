@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import click
 
-from chaos.errors import UsageError
+from chaos.errors import Problem, UsageError
+from chaos.experiment.model import Experiment
+from chaos.experiment.parser import load_experiment
 from chaos.mutation.parser import LIST_FILE
+from chaos.topology.model import Topology
 
 set_option = click.option(
     "--set",
@@ -51,3 +54,19 @@ def collect_experiments(paths: Sequence[Path]) -> list[Path]:
         else:
             raise UsageError(f"{path}: no such file or folder; write one (README: how to write an experiment)")
     return files
+
+
+def load_all(paths: Iterable[Path], overrides: Mapping[str, str]) -> dict[Path, tuple[Experiment, Topology]]:
+    """Read every experiment before anything is started. Raises UsageError with the mistakes of all of them."""
+    loaded: dict[Path, tuple[Experiment, Topology]] = {}
+    problems: list[Problem] = []
+    for path in dict.fromkeys(paths):
+        try:
+            loaded[path] = load_experiment(path, overrides)
+        except UsageError as error:
+            if not error.problems:
+                raise
+            problems += error.problems
+    if problems:
+        raise UsageError(problems)
+    return loaded

@@ -14,10 +14,10 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from chaos.cli.options import collect_experiments, overrides_of, set_option
+from chaos.cli.options import collect_experiments, load_all, overrides_of, set_option
 from chaos.cli.untilstopped import until_done_or_told_to_stop
 from chaos.environment import Backend
-from chaos.errors import Outcome, Problem, UsageError
+from chaos.errors import Outcome, UsageError
 from chaos.experiment.model import Experiment
 from chaos.experiment.parser import load_experiment
 from chaos.experiment.plan import plan as make_plan
@@ -120,17 +120,9 @@ def jobs_of(
     ``how`` are the options that a replay needs besides.
     """
     overrides = overrides_of(settings)
-    loaded: list[tuple[Path, Experiment, Topology]] = []
-    problems: list[Problem] = []
-    for path in collect_experiments(paths):
-        try:
-            loaded.append((path, *load_experiment(path, overrides)))
-        except UsageError as error:
-            if not error.problems:
-                raise
-            problems += error.problems
-    if problems:
-        raise UsageError(problems)
+    files = collect_experiments(paths)
+    read = load_all(files, overrides)
+    loaded = [(path, *read[path]) for path in files]
     if proxy == Backend.TOXIPROXY:
         _check_that_toxiproxy_will_do(loaded)
     jobs: list[Job] = []

@@ -25,6 +25,8 @@ from targets.playback.transport import CallFailed, json_of
 _TAGS_AT_ONCE = 200
 """A request line holds 8,190 bytes; so many tags are less than half of that."""
 
+_TRIES = 3
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -62,22 +64,34 @@ class MapReader:
         self._sets: dict[str, int] = {}
 
     async def fetch(self, address: str) -> tuple[OcaState, ...]:
-        """Return the map of the replica at ``address``. Raises CallFailed and what the calls raise."""
+        """Return the map of the replica at ``address``. Raises CallFailed and what the calls raise.
+
+        A set that was on the map may be gone when it is asked for, because its OCA has reported another; then the map
+        is asked for again.
+        """
         version, ocas = self._maps.get(address, ("", ()))
-        reply = await self._http.get(f"http://{address}/map", headers={"If-None-Match": version} if version else None)
-        if reply.status == 304:
+        for tries_left in reversed(range(_TRIES)):
+            reply = await self._http.get(
+                f"http://{address}/map", headers={"If-None-Match": version} if version else None
+            )
+            if reply.status == 304:
+                return ocas
+            try:
+                match json_of(reply):
+                    case {"ocas": fields}:
+                        tags = tags_of(fields)
+                        sets = await self._title_sets(address, tags)
+                        if tries_left and not tags <= sets.keys():
+                            continue
+                        ocas = map_from_json(fields, sets)
+                    case _:
+                        raise CallFailed("no map of OCAs in the answer")
+            except ValueError as error:
+                raise CallFailed(str(error)) from error
+            self._maps[address] = (reply.headers.get("ETag", ""), ocas)
+            self._forget()
             return ocas
-        try:
-            match json_of(reply):
-                case {"ocas": fields}:
-                    ocas = map_from_json(fields, await self._title_sets(address, tags_of(fields)))
-                case _:
-                    raise CallFailed("no map of OCAs in the answer")
-        except ValueError as error:
-            raise CallFailed(str(error)) from error
-        self._maps[address] = (reply.headers.get("ETag", ""), ocas)
-        self._forget()
-        return ocas
+        raise AssertionError("the last try returns or raises")
 
     async def _title_sets(self, address: str, tags: frozenset[str]) -> Mapping[str, int]:
         """Return the sets with these tags; some may be missing, when the map has changed since. Raises ValueError."""

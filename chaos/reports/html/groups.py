@@ -39,13 +39,7 @@ class Group:
         """The outcome of both together, as ``chaos run`` gives it; None when it is not known."""
         if self.control is None or self.run.outcome is not Outcome.HELD:
             return self.run.outcome
-        match self.control.outcome:
-            case Outcome.VIOLATED:
-                return Outcome.HELD
-            case Outcome.HELD | Outcome.INCONCLUSIVE:
-                return Outcome.INCONCLUSIVE
-            case broken:
-                return broken
+        return None if self.control.outcome is None else self.run.outcome.beside(self.control.outcome)
 
     @property
     def headline(self) -> str:

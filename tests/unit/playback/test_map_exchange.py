@@ -174,3 +174,19 @@ async def test_only_the_sets_that_are_on_the_map_are_kept():
             await one.fetch(address)
 
     assert asked == [title_tag(turn) for turn in (1, 2, 1)]
+
+
+async def test_a_set_that_has_just_left_the_map_makes_the_reader_look_again():
+    turns = iter((1, 2))
+    shown: list[OcaState] = []
+
+    async def answer(request):
+        if request.path == "/map":
+            shown[:] = [one_oca(next(turns))]
+            return json_response({"ocas": map_to_json(shown)})
+        return json_response({title_tag(2): "2"})
+
+    async with LittleTarget() as target:
+        app = web.Application()
+        app.router.add_get("/{path:.*}", answer)
+        assert await reader(target).fetch(await target.serve(app)) == (one_oca(2),)
