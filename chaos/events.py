@@ -196,5 +196,28 @@ class RunEnded(Event):
     verdict: Mapping[str, object]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeEnded(Event):
+    """After a run, its experiment was tried at another rate, to find the load from which it no longer recovers.
+
+    The probe's own events are in no journal; ``replay`` makes it again.
+    """
+
+    rate_per_s: float
+    answer: str
+    """recovered | stayed_down | overloaded | unknown"""
+    recovery_s: float | None
+    reason: str
+    replay: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetastabilitySearched(Event):
+    """The search is over; the verdict of the run before has become this one."""
+
+    outcome: Outcome
+    verdict: Mapping[str, object]
+
+
 Emit = Callable[[Event], None]
 """Where events go."""

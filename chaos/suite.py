@@ -67,6 +67,8 @@ class Job:
     """The experiment whose control this is; None for an experiment."""
     changed: tuple[str, ...] = ()
     """What else is different in a control, each as ``key=value``."""
+    probe: bool = False
+    """Whether it is a probe of a search: shown, but in no journal and among no verdicts (``chaos.searching``)."""
     form: Form = Form.FULL
     warm_up_s: float = 0.0
     """How old a load that stands must be before the baseline of this run is measured."""
@@ -80,6 +82,12 @@ class Job:
     def is_control(self) -> bool:
         """Whether it must fail."""
         return self.control_of is not None
+
+    @property
+    def searches(self) -> bool:
+        """Whether a search for the load that the system no longer recovers from follows its run."""
+        asked = self.experiment.metastability is not None
+        return asked and self.form is Form.FULL and not self.is_control and not self.probe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +159,7 @@ class Suite:
         self._view_for = view_for
         self._sinks = tuple(sinks)
         self._view: View | None = None
+        self._probing = False  # whether the run under way is a probe, of which no sink hears
         self._environment: Environment | None = None
         self._backend = options.backend
         self._backend_name = "none"
@@ -175,6 +184,7 @@ class Suite:
     async def run_one(self, job: Job) -> Verdict:
         """Make one run and return its verdict; call ``close`` when there are no more."""
         self._runs += 1
+        self._probing = job.probe
         with self._view_for(job) as view:
             self._view = view
             try:
@@ -213,14 +223,27 @@ class Suite:
             cut_off = run.verdict if run is not None else None
             if cut_off is None:
                 cut_off = self._broken_off(job, Outcome.INTERRUPTED, ("interrupted before the first phase began",))
-            self.verdicts.append((job, cut_off))
+            self._keep(job, cut_off)
             raise
         except Exception as mistake:
             said = f"a mistake in chaos itself: {type(mistake).__name__}: {mistake}"
-            self.verdicts.append((job, self._broken_off(job, Outcome.ERROR, (said,))))
+            self._keep(job, self._broken_off(job, Outcome.ERROR, (said,)))
             raise
-        self.verdicts.append((job, verdict))
+        self._keep(job, verdict)
         return verdict
+
+    def _keep(self, job: Job, verdict: Verdict) -> None:
+        if not job.probe:
+            self.verdicts.append((job, verdict))
+
+    def amend(self, verdict: Verdict) -> None:
+        """Put ``verdict`` in the place of the last one."""
+        job, _ = self.verdicts[-1]
+        self.verdicts[-1] = (job, verdict)
+
+    def renew(self) -> None:
+        """Start the target anew for the next run: it may not be what it was."""
+        self._worn = True
 
     async def _environment_for(self, job: Job) -> Environment:
         backend = backend_for(job, self._options.backend)
@@ -372,7 +395,7 @@ class Suite:
         self._started_as = None
 
     def _emit(self, event: Event) -> None:
-        for sink in self._sinks:
+        for sink in () if self._probing else self._sinks:
             sink(event)
         if self._view is not None:
             self._view.handle(event)

@@ -24,9 +24,17 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "chaos.kinds",
     ),
     ("chaos.statistics",),
-    ("chaos.topology", "chaos.experiment", "chaos.faults", "chaos.proxy.toxics", "chaos.verdict", "chaos.mutation"),
+    (
+        "chaos.topology",
+        "chaos.experiment",
+        "chaos.faults",
+        "chaos.proxy.toxics",
+        "chaos.verdict",
+        "chaos.mutation",
+        "chaos.metastability",
+    ),
     ("chaos.environment", "chaos.machine", "chaos.processes", "chaos.proxy", "chaos.load", "chaos.reports"),
-    ("chaos.runner", "chaos.suite", "chaos.standing", "chaos.beside"),
+    ("chaos.runner", "chaos.suite", "chaos.standing", "chaos.searching", "chaos.beside"),
     ("chaos.gate",),
     ("chaos.cli", "chaos.__main__", "chaos.pytest_plugin", "chaos.pytest_experiments"),
 )
@@ -41,6 +49,7 @@ PURE = (
     "chaos.verdict",
     "chaos.mutation.model",
     "chaos.mutation.trial",
+    "chaos.metastability",
     "chaos.proxy.toxics",
 )
 """Modules that do no IO, read no clock and hold no randomness of their own."""

@@ -13,6 +13,7 @@ import click
 
 from chaos.cli.options import collect_experiments, overrides_of, set_option
 from chaos.errors import Problem, UsageError
+from chaos.experiment.model import Experiment
 from chaos.experiment.parser import load_experiment
 from chaos.experiment.plan import plan as make_plan
 from chaos.experiment.schema import experiment_schema, topology_schema
@@ -22,6 +23,8 @@ from chaos.faults.registry import FAULTS
 from chaos.faults.requests import HttpFault
 from chaos.faults.settings import SettingInfo, settings_of
 from chaos.faults.trouble import Extension
+from chaos.reports.gate import clock_time
+from chaos.searching import probes_at_most
 from chaos.topology.parser import load_topology
 
 
@@ -77,8 +80,23 @@ def plan(path: Path, seed: int | None, settings: tuple[str, ...]) -> None:
     click.echo(f"{experiment.title}\nseed {seed}")
     if kind := experiment.needs_embedded:
         click.echo(f"needs the embedded proxy (for {kind})")
-    for line in make_plan(experiment, topology, seed).describe():
+    made = make_plan(experiment, topology, seed)
+    for line in made.describe():
         click.echo(line)
+    if experiment.metastability is not None:
+        click.echo(_search_in_words(experiment))
+
+
+def _search_in_words(experiment: Experiment) -> str:
+    """Say how many runs the search for metastability takes at most, and how long these are."""
+    settings = experiment.metastability
+    assert settings is not None, "only of an experiment that searches"
+    number, each_s = probes_at_most(experiment)
+    return (
+        f"then, to find the load from which it no longer recovers by itself: at most {number} probes at up to "
+        f"{settings.up_to_per_s:g}/s, each {each_s:g} s with {settings.hold_s:g} s of load after healing: at most "
+        f"{clock_time(number * each_s)}, and what it takes to start them"
+    )
 
 
 @click.command(short_help="List every kind of fault and its settings.")

@@ -30,6 +30,7 @@ from chaos.reports.gate_table import GateTable
 from chaos.reports.junit import junit_xml
 from chaos.suite import Job, SuiteOptions
 from chaos.units import format_duration, read_duration_s, read_rate_per_s
+from chaos.verdict.units import plural
 
 SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
 """Names the file that GitHub shows beside a workflow's run."""
@@ -224,12 +225,19 @@ def quick_options(rate_per_s: float, fault_s: float) -> Quick:
 
 
 def left_out_notes(entries: Sequence[Entry]) -> list[str]:
-    """Say which rules the quick form has not judged, and of how many experiments."""
+    """Say which rules the quick form has not judged and what it has not searched for, and of how many experiments."""
     texts = Counter(text for entry in entries for text in entry.left_out)
-    return [
+    said = [
         f"left to the full form, because a few seconds do not decide a rate: {text} ({number} experiments)"
         for text, number in sorted(texts.items())
     ]
+    searching = sum(entry.leaves_search_out for entry in entries)
+    if searching:
+        said.append(
+            "left to the full form, because it takes many runs: the search for the load that the system no longer "
+            f"recovers from ({plural('experiment', searching)})"
+        )
+    return said
 
 
 def chosen(jobs: Sequence[Job], tags: Sequence[str], not_tags: Sequence[str]) -> list[Job]:

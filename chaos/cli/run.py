@@ -18,6 +18,7 @@ from chaos.cli.options import collect_experiments, load_all, overrides_of, set_o
 from chaos.cli.untilstopped import until_done_or_told_to_stop
 from chaos.environment import Backend
 from chaos.errors import Outcome, UsageError
+from chaos.events import Event
 from chaos.experiment.model import Experiment
 from chaos.experiment.parser import load_experiment
 from chaos.experiment.plan import plan as make_plan
@@ -26,6 +27,7 @@ from chaos.reports.html.page import check_writable, make_page, write_page
 from chaos.reports.html.record import RunReader
 from chaos.reports.journal import JournalWriter
 from chaos.reports.views import Views
+from chaos.searching import run_all
 from chaos.suite import Job, Suite, SuiteOptions, pair_results, worst
 from chaos.topology.model import Topology
 
@@ -89,7 +91,18 @@ def run(
             view_for=views.view_for,
             sinks=sinks,
         )
-        interrupted = asyncio.run(until_done_or_told_to_stop(lambda: suite.run(jobs), console))
+
+        def emit(event: Event) -> None:
+            for sink in sinks:
+                sink(event)
+
+        def tell(line: str) -> None:
+            if not quiet:
+                console.print(line, style="bold")
+
+        interrupted = asyncio.run(
+            until_done_or_told_to_stop(lambda: run_all(suite, jobs, emit=emit, tell=tell), console)
+        )
     results = pair_results(suite.verdicts)
     outcomes = [result.outcome for result in results]
     if interrupted:

@@ -154,6 +154,22 @@ class VerdictSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Metastability:
+    """How the load is searched for from which the system no longer recovers by itself (`docs/metastability.md`)."""
+
+    up_to_per_s: float
+    """No more arrivals a second than these are tried."""
+    hold_s: float
+    """For so long the load is held after healing; a system that is not steady by then has stayed down."""
+    precision: float = 0.10
+    """By how much, as a share, the load that does not recover may lie above the one that does."""
+    trials: int = 2
+    """So often each of these two is tried."""
+    recovers_up_to_per_s: float | None = None
+    """Up to this load the system must recover by itself; None asks nothing of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Experiment:
     """A whole experiment, checked."""
 
@@ -172,6 +188,8 @@ class Experiment:
     abort_when: tuple[Guard, ...] = ()
     verdict: VerdictSettings = VerdictSettings()
     recover_within_s: float | None = None
+    metastability: Metastability | None = None
+    """None when it is not searched for."""
     control: Control | None = None
     seed: int | None = None
     settings: Mapping[str, Scalar] = field(default_factory=dict)

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from chaos.errors import Problem, UsageError
 from chaos.experiment import tables as t
+from chaos.experiment.holding import metastability_of
 from chaos.experiment.model import (
     Control,
     Experiment,
@@ -98,6 +99,7 @@ def _experiment(path: Path, section: Section, topology: Topology | None) -> Expe
         abort_when=_guards(section, topology, phases[PhaseName.FAULT]),
         verdict=_verdict(section),
         recover_within_s=section.get(t.RECOVER_WITHIN),
+        metastability=metastability_of(section, load.rate_per_s, phases[PhaseName.RECOVERY]),
         control=_control(section),
         seed=section.get(t.SEED),
         settings=section.get_or(t.SETTINGS, {}),

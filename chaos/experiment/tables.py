@@ -26,6 +26,8 @@ MAX_SURGES = 20
 MAX_RATE_PER_S = 10_000.0
 MAX_PHASE_S = 3600.0
 MAX_EXTEND_S = 600.0
+MIN_HOLD_S = 4.0
+"""The steady state is looked for in windows of three seconds (`chaos.verdict.recovery`)."""
 DEFAULT_PHASES_S: Mapping[PhaseName, float] = MappingProxyType(
     {PhaseName.WARM_UP: 3.0, PhaseName.BASELINE: 8.0, PhaseName.FAULT: 10.0, PhaseName.RECOVERY: 8.0}
 )
@@ -51,6 +53,23 @@ class Words:
     def schema(self) -> Schema:
         """Return the JSON Schema of the sentence."""
         return {"type": "string", "pattern": self._pattern}
+
+
+class SwitchOrParts:
+    """``true`` for something with all of its defaults, ``false`` for nothing, or a mapping that says how."""
+
+    def __init__(self, parts: Table) -> None:
+        self._parts = parts
+
+    def read(self, node: Node, where: Where) -> Section | bool | None:
+        """Return the switch, or the parts."""
+        if isinstance(node, yamlfile.Scalar) and isinstance(node.value, bool):
+            return node.value
+        return self._parts.read(node, where)
+
+    def schema(self) -> Schema:
+        """Return the JSON Schema of both."""
+        return {"anyOf": [{"type": "boolean"}, self._parts.schema()]}
 
 
 # -- faults -----------------------------------------------------------------------------------------------------------
@@ -279,6 +298,30 @@ MAX_TAKEN = Field(
     "10% without it",
 )
 VERDICT = Field("verdict", Table(ALPHA, MARGIN, EXTEND, MAX_TAKEN), "how sure the verdict has to be")
+UP_TO = Field(
+    "up_to", rate(most_per_s=MAX_RATE_PER_S), "no more load than this is tried; four times the load's rate without it"
+)
+HOLD = Field(
+    "hold",
+    duration(least_s=MIN_HOLD_S, most_s=MAX_PHASE_S),
+    "for how long the load is held after healing; without it as long as the recovery phase, and 15s at least",
+)
+PRECISION = Field(
+    "precision",
+    replace(share(), least=0.05, most=9.0, above=False),
+    "by how much, at most, the load that does not recover lies above the one that does; 10% without it",
+)
+TRIALS = Field("trials", Integer(least=1, most=10, unit="probes"), "how often each of these two is tried; 2 without it")
+RECOVERS_UP_TO = Field(
+    "recovers_up_to",
+    rate(most_per_s=MAX_RATE_PER_S),
+    "up to this load the system must recover by itself; without it, the search is for information",
+)
+METASTABILITY: Field[Section | bool] = Field(
+    "metastability",
+    SwitchOrParts(Table(UP_TO, HOLD, PRECISION, TRIALS, RECOVERS_UP_TO)),
+    "search for the load from which the system no longer recovers by itself once the faults are healed: true, or how",
+)
 DISABLE = Field(
     "disable",
     ListOf(item=Text(what="the name of a protection", longest=60), least=1, most=50, unique=True),
@@ -314,5 +357,6 @@ EXPERIMENT = Table(
     ABORT_WHEN,
     VERDICT,
     RECOVER_WITHIN,
+    METASTABILITY,
     CONTROL,
 )

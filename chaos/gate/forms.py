@@ -67,6 +67,11 @@ class Entry:
         judged = {rule.text for rule in self.job.experiment.steady_state}
         return tuple(rule.text for rule in self.again.experiment.steady_state if rule.text not in judged)
 
+    @property
+    def leaves_search_out(self) -> bool:
+        """Whether the search for metastability is left to the full form."""
+        return self.job.experiment.metastability is not None and not self.job.searches
+
 
 def entries_of(jobs: Sequence[Job], quick: Quick | None) -> list[Entry]:
     """Return what is to be done about each experiment among ``jobs``, in the order in which it is to be done.

@@ -17,6 +17,7 @@ from chaos.gate.baseline import Figures, Worse, figures_of
 from chaos.gate.forms import Entry, arrange
 from chaos.reports.gate import GateReport, GateRow
 from chaos.reports.journal import JournalWriter
+from chaos.searching import search
 from chaos.suite import Form, Job, Result, Suite, SuiteOptions, worst
 from chaos.verdict.model import Verdict
 
@@ -179,7 +180,32 @@ class Gate:
         """Run a job for a row, and once more when nothing could be said."""
         verdict = await self._run_once(row, job)
         if verdict.outcome is Outcome.INCONCLUSIVE and self._retry:
-            await self._run_once(row, again, once_more=True)
+            job = again
+            verdict = await self._run_once(row, again, once_more=True)
+        if job.searches:
+            await self._search(row, job, verdict)
+
+    async def _search(self, row: _Row, job: Job, verdict: Verdict) -> None:
+        """Search for the load that the system no longer recovers from; what was found is in the row's last verdict."""
+        began_s = clock.monotonic_s()
+
+        def tell(line: str) -> None:
+            self._table.begin(row.number, str(job.experiment.file), line)
+
+        tell("its search for metastability")
+        try:
+            await search(self._suite, job, verdict, emit=self._append, tell=tell)
+        finally:
+            row.verdicts[-1] = self._suite.verdicts[-1][1]
+            duration_s = clock.monotonic_s() - began_s
+            row.duration_s += duration_s
+        self._table.line(row.number, row.verdicts[-1], row.outcome, duration_s, "its search for metastability")
+
+    def _append(self, event: Event) -> None:
+        """Write what comes after a run into its journal."""
+        if self._row is not None and self._row.journals:
+            with JournalWriter(Path(self._row.journals[-1])) as journal:
+                journal.handle(event)
 
     async def _run_once(self, row: _Row, job: Job, *, once_more: bool = False) -> Verdict:
         began_s = clock.monotonic_s()
@@ -209,7 +235,7 @@ class Gate:
 
     def _view_for(self, job: Job) -> RunView:
         journal = None
-        if self._journals is not None and self._row is not None:
+        if self._journals is not None and self._row is not None and not job.probe:
             runs = len(self._row.journals)
             kind = "-control" if job.is_control else ""
             name = _NAME.sub("-", job.experiment.file.stem)
@@ -264,5 +290,13 @@ def _control_of(row: _Row) -> Job:
 
 
 def repeated(entries: Sequence[Entry], times: int) -> list[Entry]:
-    """Return the entries ``times`` over, for a baseline of several runs; no run is another one's control then."""
-    return [replace(entry, control=None, control_again=None) for _ in range(times) for entry in entries]
+    """Return the entries ``times`` over, for a baseline of several runs: without controls, and without searches."""
+    return [
+        replace(entry, job=_alone(entry.job), again=_alone(entry.again), control=None, control_again=None)
+        for _ in range(times)
+        for entry in entries
+    ]
+
+
+def _alone(job: Job) -> Job:
+    return replace(job, experiment=replace(job.experiment, metastability=None))

@@ -30,6 +30,8 @@ machine{phase}            the machine itself: left_share (idle), steal_share, fo
                           waiting_share, queue_delay_share, canary_s (slowest answer of an edge without a fault),
                           seconds, exhausted_seconds, starved; null: this system does not tell
 guard                     the guard that stopped the fault phase early, in words
+metastability             null, or what the search for the load from which the system no longer recovers by itself has
+                          found (``chaos.reports.metastability`` has its keys)
 deaths[]                  instances that ended although no fault had ended them
 replay                    the command that repeats the run
 control                   null, or the control's verdict in this same shape (without a control of its own)
@@ -47,6 +49,7 @@ from typing import Protocol
 
 from chaos.errors import Outcome
 from chaos.reports.compare import conclusion
+from chaos.reports.metastability import finding_document
 from chaos.verdict.machine import MachinePhase
 from chaos.verdict.model import PhaseResult, RuleResult, Verdict
 
@@ -84,6 +87,7 @@ def verdict_document(
         "start_lag_p99_s": verdict.start_lag_p99_s,
         "guard": verdict.guard,
         "machine": {phase.name: _machine(phase) for phase in verdict.machine},
+        "metastability": None if verdict.metastability is None else finding_document(verdict.metastability),
         "deaths": list(verdict.deaths),
         "replay": verdict.replay,
         "control": None if control is None else verdict_document(control),

@@ -11,6 +11,7 @@ from rich.text import Text
 from chaos.errors import Outcome
 from chaos.experiment.model import PhaseName
 from chaos.reports.deviation import deviation
+from chaos.reports.metastability import finding_table
 from chaos.reports.styles import OUTCOME_STYLES, bullet, table
 from chaos.samples import SampleOutcome
 from chaos.topology.model import Metric, Unit
@@ -55,6 +56,9 @@ def verdict_in_words(verdict: Verdict, metrics: Mapping[str, Metric]) -> Rendera
         sections += [_title("Phases"), _indented(_phases(verdict, metrics))]
     if verdict.receipts:
         sections += [_title("Faults and what they touched"), _indented(_receipts(verdict))]
+    if verdict.metastability is not None:
+        heading = "Metastability: from which load on it no longer recovers by itself"
+        sections += [_title(heading), _indented(finding_table(verdict.metastability))]
     sections.append(Text())
     sections.append(_recovery(verdict))
     if verdict.start_lag_p99_s is not None:

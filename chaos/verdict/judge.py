@@ -38,6 +38,9 @@ from chaos.verdict.windows import Moment, SampleStore
 Phases = Mapping[PhaseName, Span]
 """Start and end of each phase as it was really run, seconds of the run."""
 
+UNWELL = "the system was not well before any fault: "
+"""How the sentence begins that says so."""
+
 _HEALING_SLACK_S = 0.5
 """By so much a recovery phase may be shorter than asked for: healing itself takes a moment."""
 
@@ -123,6 +126,7 @@ def judge(
     guard_words = _guard_words(guard, experiment, topology)
     died = tuple(f"{death.instance} ended although no fault had ended it ({death.status})" for death in deaths)
     findings = _Findings(aside=list(died))
+    unwell = _unwell_before(case)
     if forced is None:
         _find_void(findings, case, receipts)
         if guard_words:
@@ -159,6 +163,7 @@ def judge(
         recover_within_s=experiment.recover_within_s,
         guard=guard_words,
         machine=tuple(machine),
+        unwell_before=tuple(unwell),
         deaths=died,
     )
 
@@ -197,8 +202,8 @@ def _find_void(findings: _Findings, case: _Case, receipts: Sequence[ReceiptResul
     if _lagged(lag_s, case.experiment.load):
         findings.void.append(_lag_words(lag_s, case.experiment.load))
     span = case.phases.get(PhaseName.BASELINE)
-    if span is not None and span[1] > span[0]:
-        findings.void += _unwell_before(case.checks(), span)
+    if span is not None:
+        findings.void += _unwell_in(case.checks(), span)
 
 
 def _harmed(span: Span | None, receipts: Sequence[ReceiptResult]) -> Span | None:
@@ -231,15 +236,26 @@ def _lag_words(lag_s: float, load: Load) -> str:
     )
 
 
-def _unwell_before(checks: Sequence[RuleCheck], span: Span) -> list[str]:
+def _unwell_before(case: _Case) -> list[str]:
+    """Return what was not steady in the baseline phase or, when it grew slowly, in its last seconds."""
+    span = case.phases.get(PhaseName.BASELINE)
+    if span is None:
+        return []
+    last = (max(span[0], span[1] - WINDOW_S), span[1])
+    return _unwell_in(case.checks(), span) or _unwell_in(case.checks(), last)
+
+
+def _unwell_in(checks: Sequence[RuleCheck], span: Span) -> list[str]:
     """Return the absolute rules that did not even hold in the baseline phase, in words.
 
     A baseline is short, so the allowances of a small window are made. A rule of the baseline cannot fail here.
     """
+    if span[1] <= span[0]:
+        return []
     if checks and not any(check.tally(span).total for check in checks):
         return ["nothing was attempted in the baseline phase: was there any load?"]
     return [
-        f"the system was not well before any fault: in the baseline {_state(check, span)}"
+        f"{UNWELL}in the baseline {_state(check, span)}"
         for check in checks
         if not check.rule.of_baseline and check.holds_in_small_window(span) is False
     ]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from chaos.errors import Outcome
+from chaos.metastability.finding import Finding
 from chaos.verdict.machine import MachinePhase
 
 
@@ -95,5 +96,9 @@ class Verdict:
     """How the target was scaled, in words; empty when it was as its topology file says."""
     machine: tuple[MachinePhase, ...] = ()
     """The machine that the run was made on, phase by phase."""
+    unwell_before: tuple[str, ...] = ()
+    """What was not steady even before the faults, in the baseline or in its last seconds, in words."""
+    metastability: Finding | None = None
+    """What the search for the load from which the system no longer recovers has found; None where it was not made."""
     deaths: tuple[str, ...] = ()
     """Instances that ended although no fault had ended them, in words."""

@@ -25,6 +25,7 @@ from chaos.reports.html.documents import records, text
 from chaos.reports.html.graphdata import Ways
 from chaos.reports.html.groups import Group, pair
 from chaos.reports.html.markup import Markup, chip, element, escaped, joined, spark, table
+from chaos.reports.html.metastability import metastability
 from chaos.reports.html.reading import read_entries
 from chaos.reports.html.record import RunReader
 from chaos.verdict.units import figure, plural
@@ -174,6 +175,7 @@ def _section(group: Group, name: str, ways: Ways, detail: Detail, *, single: boo
         sections.graph(ways, name) if detail.graph else "",
         element("h3", "What the faults touched"),
         sections.receipts(group),
+        metastability(group),
         sections.replay(group, name),
         sections.phases(group) if detail.phases else "",
         sections.happenings(group),

@@ -14,8 +14,10 @@ from chaos.events import (
     GuardTripped,
     Healed,
     InstanceDied,
+    MetastabilitySearched,
     Note,
     PhaseStarted,
+    ProbeEnded,
     RunEnded,
     RunStarted,
     TargetReady,
@@ -183,7 +185,9 @@ class RunReader:
                 run.outcome, run.verdict = entry.outcome, entry.verdict
                 run.end_s = max(run.end_s, entry.t_s)
                 self._keep()
-            case TargetStarting() | TargetReady():
+            case MetastabilitySearched():
+                self._amend(entry)
+            case TargetStarting() | TargetReady() | ProbeEnded():
                 pass
             case PhaseStarted() | FaultApplied():
                 self._event(self._current(), entry)
@@ -198,6 +202,12 @@ class RunReader:
             self._run.happenings = [Happening(min(0.0, t_s), what) for t_s, what in self._run.happenings]
             self._run.end_s = 0.0
         return self._run
+
+    def _amend(self, searched: MetastabilitySearched) -> None:
+        """Give the run before the verdict that the search has made of its own."""
+        last = self.runs[-1] if self.runs and self._run is None else None
+        if last is not None and (last.file, last.seed) == (searched.verdict.get("file"), searched.verdict.get("seed")):
+            last.outcome, last.verdict = searched.outcome, searched.verdict
 
     def _keep(self) -> None:
         run, self._run = self._run, None
