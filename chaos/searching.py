@@ -88,7 +88,7 @@ def probe_job(job: Job, settings: Metastability, rate_per_s: float, *, before: i
     replay = job.replay.replace(f"--seed {job.plan.seed}", f"--seed {seed}", 1)
     return replace(
         job,
-        experiment=replace(experiment, title=f"{experiment.title} Probe at {experiment.load.rate_per_s:g}/s"),
+        experiment=replace(experiment, title=f"{experiment.title} [probe at {experiment.load.rate_per_s:g}/s]"),
         plan=make_plan(experiment, job.topology, seed),
         replay=" ".join([replay, *(f"--set {change}" for change in changes_of(experiment))]),
         probe=True,

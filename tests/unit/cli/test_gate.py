@@ -11,6 +11,7 @@ import pytest
 from chaos.cli.gate import chosen, gate, left_out_notes, quick_options
 from chaos.errors import UsageError
 from chaos.gate.forms import Quick, entries_of
+from chaos.gate.gate import repeated
 from chaos.yamlfile import load_yaml
 from tests.unit.gate.building import EXPERIMENTS, shipped
 
@@ -49,6 +50,19 @@ def test_rules_that_were_left_out_are_told_with_the_number_of_experiments():
     (note,) = left_out_notes(entries)
     assert "sps >= 95% of baseline (3 experiments)" in note
     assert left_out_notes(entries_of(JOBS, None)) == []
+
+
+def test_a_search_is_left_to_the_full_form_and_not_made_for_a_baseline():
+    jobs = shipped("play/retry_storm", control=True)
+    quick = entries_of(jobs, Quick())
+    *_, note = left_out_notes(quick)
+    assert "the search for the load that the system no longer recovers from (1 experiment)" in note
+    assert not any(entry.job.searches or entry.again.searches for entry in quick)
+    (full,) = entries_of(jobs, None)
+    assert full.job.searches
+    assert not full.control.searches
+    assert left_out_notes([full]) == []
+    assert [(one.job.searches, one.again.searches) for one in repeated([full], 2)] == [(False, False)] * 2
 
 
 @pytest.mark.parametrize("name", [".github/workflows/resilience.yml", "docs/examples/gitlab-ci.yml"])

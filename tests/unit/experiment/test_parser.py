@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from chaos.errors import UsageError
 from chaos.experiment import tables as t
-from chaos.experiment.model import Comparison, PhaseName, Selector, Surge, VerdictSettings
+from chaos.experiment.model import Comparison, Metastability, PhaseName, Selector, Surge, VerdictSettings
 from chaos.experiment.parser import load_experiment
 from chaos.faults.base import Stream
 from chaos.faults.hook import Hook
@@ -87,8 +87,8 @@ WRONG = {
         {"sed": "sed: 3"},
         (
             "x.yaml:7: sed: unknown key, allowed here: title, description, target, seed, tags, phases, load, settings, "
-            "replicas, workers, faults, steady_state, must_break, abort_when, verdict, recover_within, control, "
-            "did you mean 'seed'?"
+            "replicas, workers, faults, steady_state, must_break, abort_when, verdict, recover_within, metastability, "
+            "control, did you mean 'seed'?"
         ),
     ),
     "a missing key": (
@@ -223,11 +223,59 @@ WRONG = {
             "or how much evidence, like 'availability < 95% with evidence 100'"
         ),
     ),
+    "metastability of a load without a rate": (
+        {"metastability": "metastability: true", "load": "load: {locustfile: load.py}"},
+        "x.yaml:7: metastability: the load is raised and lowered by its rate; write load.rate as well",
+    ),
+    "metastability of a trigger that goes on": (
+        {"metastability": "metastability: true", "verdict": "verdict: {extend: 30s}"},
+        (
+            "x.yaml:7: metastability: with verdict.extend the faults would last longer at one load than at another; "
+            "leave it out"
+        ),
+    ),
+    "metastability below the load": (
+        {"metastability": "metastability: {up_to: 20/s}"},
+        "x.yaml:7: metastability.up_to: less than the load's own rate of 30/s, which is tried first",
+    ),
+    "more asked for than is tried": (
+        {"metastability": "metastability: {recovers_up_to: 150/s}"},
+        "x.yaml:7: metastability.recovers_up_to: more than is tried, 120/s; raise metastability.up_to",
+    ),
+    "a hold in which nothing could be seen": (
+        {"metastability": "metastability: {hold: 2s}"},
+        (
+            "x.yaml:7: metastability.hold: 2s is out of range, allowed is a duration like 3s, 500ms or 2m, "
+            "at least 4s and at most 1h"
+        ),
+    ),
+    "metastability by a word": (
+        {"metastability": "metastability: yes please"},
+        (
+            "x.yaml:7: metastability: 'yes please' is a text; write keys and values here: up_to, hold, precision, "
+            "trials, recovers_up_to"
+        ),
+    ),
     "a guard that is longer than the fault": (
         {"abort_when": "abort_when: [availability < 20% for 11s]"},
         "x.yaml:7: abort_when.0: never trips: the fault phase lasts 10s only",
     ),
 }
+
+
+def test_metastability_is_a_word_or_its_parts(project: Project):
+    def read(text: str, **overrides: str) -> Metastability | None:
+        return project.load(overrides, metastability=text)[0].metastability
+
+    assert read("") is None
+    assert read("metastability: false") is None
+    assert read("metastability: true") == Metastability(up_to_per_s=120.0, hold_s=15.0)
+    assert read("metastability: true", **{"phases.recovery": "20s"}).hold_s == 20.0
+    assert read("metastability: {hold: 5s, precision: 25%, trials: 1, recovers_up_to: 40/s}") == Metastability(
+        up_to_per_s=120.0, hold_s=5.0, precision=0.25, trials=1, recovers_up_to_per_s=40.0
+    )
+    assert read("metastability: {up_to: 90/s}").up_to_per_s == 90.0
+    assert read("metastability: {up_to: 90/s}", metastability="false") is None
 
 
 @pytest.mark.parametrize(("keys", "line"), WRONG.values(), ids=WRONG)

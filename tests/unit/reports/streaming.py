@@ -15,8 +15,10 @@ from chaos.events import (
     Healed,
     InstanceDied,
     MachineMeasured,
+    MetastabilitySearched,
     Note,
     PhaseStarted,
+    ProbeEnded,
     RunEnded,
     RunStarted,
     TargetReady,
@@ -130,3 +132,12 @@ def _events(disabled: tuple[str, ...]) -> Iterator[Event]:
     yield GuardTripped(t_s=44.0, guard="availability < 20%", measured=0.031)
     yield Healed(t_s=44.0, duration_s=0.41)
     yield RunEnded(t_s=44.2, outcome=Outcome.VIOLATED, verdict={"outcome": "violated", "phases": [{"a": 1}]})
+
+
+def search() -> Iterator[Event]:
+    """What may come behind a run: the search for the load from which the system no longer recovers."""
+    for rate, answer, recovery_s in ((100.0, "stayed_down", None), (70.71, "recovered", 1.5)):
+        yield ProbeEnded(
+            t_s=44.2, rate_per_s=rate, answer=answer, recovery_s=recovery_s, reason="", replay="chaos run x.yaml"
+        )
+    yield MetastabilitySearched(t_s=44.2, outcome=Outcome.VIOLATED, verdict={"outcome": "violated"})
