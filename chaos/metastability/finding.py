@@ -65,7 +65,7 @@ class Finding:
         required, outcome = self.settings.recovers_up_to_per_s, self.outcome
         if required is None or outcome is None:
             return ""
-        asked = f"it must recover by itself up to {rate_in_words(required)}"
+        asked = f"the system must recover by itself up to {rate_in_words(required)}"
         match outcome:
             case Outcome.HELD:
                 return f"{asked}, and it did"
@@ -81,9 +81,9 @@ class Finding:
             known = [one for one in self.probes if one.answer is not Answer.UNKNOWN]
             if lowest is None or not known:
                 return "nothing could be said about recovery at any load"
-            return f"it did not recover reliably at any load that was tried, down to {rate_in_words(lowest)}"
+            return f"the system did not recover reliably at any load that was tried, down to {rate_in_words(lowest)}"
         most = "" if self.edges.bound is not None or self.edges.mixed else ", the most that was tried"
-        return f"it recovered by itself up to {rate_in_words(low)}{most} ({self._seen(low)})"
+        return f"the system recovered by itself up to {rate_in_words(low)}{most} ({self._seen(low)})"
 
     def _about_vulnerability(self) -> str:
         rate, hold = self.stays_down_from_per_s, format_duration(self.settings.hold_s)

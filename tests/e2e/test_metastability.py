@@ -42,7 +42,7 @@ def test_a_system_that_stays_down_is_found_and_told_from_an_overloaded_one_and_f
         (20.0, "stayed_down", False),
     ]
     assert "--seed 3 --proxy embedded --set metastability=false --set load.rate=20/s" in found["probes"][1]["replay"]
-    assert "it must recover by itself up to 20/s, and it did not" in bare["reasons"]
+    assert "the system must recover by itself up to 20/s, and it did not" in bare["reasons"]
     assert any(one.startswith("at 20/s it was steady before the trigger and stayed down") for one in bare["reasons"])
     assert "its search for metastability" in output
     (journal,) = journals.iterdir()
@@ -60,7 +60,7 @@ def test_a_system_that_stays_down_is_found_and_told_from_an_overloaded_one_and_f
     assert better["stays_down_from_per_s"] is None, "the same stall, the same load, and it recovers"
     assert better["overloaded_from_per_s"] == 100.0, "a till of 60 orders a second does not carry this"
     assert better["outcome"] == protected["outcome"] == "violated"
-    assert "it must recover by itself up to 100/s, and it did not" in protected["reasons"]
+    assert "the system must recover by itself up to 100/s, and it did not" in protected["reasons"]
     assert any(one.startswith("at 100/s it was overloaded, not steady even before") for one in protected["reasons"])
     assert "probe 2 (of at most" in output
     names = events_of(journal)

@@ -25,7 +25,7 @@ def test_the_three_loads_and_how_often_each_was_seen():
     assert (THREE.recovers_up_to_per_s, THREE.stays_down_from_per_s, THREE.overloaded_from_per_s) == (40.0, 56.57, 80.0)
     assert THREE.outcome is None
     assert THREE.sentences() == (
-        "it recovered by itself up to 40/s (recovered in 2 of 2 probes)",
+        "the system recovered by itself up to 40/s (recovered in 2 of 2 probes)",
         (
             "at 56.57/s it was steady before the trigger and stayed down after it, for all of the 15s that the load "
             "was held (stayed down in 1 of 1 probe): it carries this load, and is vulnerable at it"
@@ -37,12 +37,12 @@ def test_the_three_loads_and_how_often_each_was_seen():
 def test_what_was_not_reached_is_not_claimed():
     everywhere = finding(probe(20.0, R), probe(40.0, R))
     assert everywhere.sentences() == (
-        "it recovered by itself up to 40/s, the most that was tried (recovered in 1 of 1 probe)",
+        "the system recovered by itself up to 40/s, the most that was tried (recovered in 1 of 1 probe)",
     )
     assert everywhere.stays_down_from_per_s is everywhere.overloaded_from_per_s is None
     nowhere = finding(probe(20.0, V), probe(10.0, V), unfinished="it was interrupted")
     assert nowhere.recovers_up_to_per_s is None
-    assert nowhere.sentences()[0] == "it did not recover reliably at any load that was tried, down to 10/s"
+    assert nowhere.sentences()[0] == "the system did not recover reliably at any load that was tried, down to 10/s"
     assert nowhere.sentences()[-1] == "the search is not complete: it was interrupted"
     assert finding().sentences() == ("nothing could be said about recovery at any load",)
 
@@ -67,7 +67,7 @@ def test_a_load_below_one_that_was_steady_is_not_called_overloaded():
 def test_a_demand_is_met_missed_or_open(probes, outcome):
     asked = finding(*probes, recovers_up_to_per_s=30.0)
     assert asked.outcome is outcome
-    assert asked.sentences()[0].startswith("it must recover by itself up to 30/s")
+    assert asked.sentences()[0].startswith("the system must recover by itself up to 30/s")
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_a_demand_can_make_a_verdict_worse_and_never_better(own, demand, whole):
     asked = finding(probe(30.0, demand), recovers_up_to_per_s=30.0)
     amended = with_finding(verdict(own), asked)
     assert amended.outcome is whole
-    first = "it must recover by itself" if whole is not own else "the steady state held"
+    first = "the system must recover by itself" if whole is not own else "the steady state held"
     assert amended.reasons[0].startswith(first)
     assert set(asked.sentences()) <= set(amended.reasons)
 
