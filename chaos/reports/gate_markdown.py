@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 from chaos.errors import Outcome
 from chaos.reports.gate import GateReport, GateRow, clock_time, recovery_in_words, rule_in_words, worst_rule
+from chaos.topology.model import Unit
+from chaos.verdict.units import figure
 
 _REASONS_SHOWN = 5
 _SIGNS = {
@@ -37,6 +39,7 @@ def _lines(report: GateReport) -> Iterator[str]:
     yield from _look(report)
     yield ""
     yield from _table(report)
+    yield from _searches(report)
 
 
 def _look(report: GateReport) -> Iterator[str]:
@@ -78,6 +81,25 @@ def _table(report: GateReport) -> Iterator[str]:
             clock_time(row.duration_s),
         ]
         yield f"| {' | '.join(cells)} |"
+
+
+def _searches(report: GateReport) -> Iterator[str]:
+    """Yield the three loads of every search for metastability, and all that was tried."""
+    found = [(row, row.verdict.metastability) for row in report.rows if row.verdict.metastability is not None]
+    if not found:
+        return
+    yield ""
+    yield "### From which load on it no longer recovers by itself"
+    yield ""
+    yield "| experiment | recovers up to | stays down from | overloaded from | probes |"
+    yield "| --- | --- | --- | --- | --- |"
+    for row, one in found:
+        loads = (one.recovers_up_to_per_s, one.stays_down_from_per_s, one.overloaded_from_per_s)
+        cells = [f"`{row.verdict.file}`", *(figure(load, Unit.PER_SECOND) for load in loads), str(len(one.probes))]
+        yield f"| {' | '.join(cells)} |"
+    for _, one in found:
+        yield ""
+        yield from (f"- {_text(sentence)}" for sentence in one.sentences())
 
 
 def _outcome(row: GateRow) -> str:

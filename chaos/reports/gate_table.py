@@ -95,6 +95,10 @@ class GateTable:
         for row in report.rows:
             if row.outcome is not Outcome.HELD:
                 self._look(row)
+        for row in report.rows:
+            if row.verdict.metastability is not None:
+                for sentence in row.verdict.metastability.sentences():
+                    self._console.print(bullet(f"metastability of {self._name(row.verdict.file)}: {sentence}"))
         for sentence in report.worse:
             self._console.print(
                 bullet(f"worse than the baseline, all experiments together: {sentence}", style="bold red")

@@ -17,7 +17,9 @@ from chaos.reports.gate import gate_document, rule_in_words, worst_rule
 from chaos.reports.gate_markdown import gate_markdown
 from chaos.reports.gate_table import GateTable, shown_names
 from chaos.reports.junit import junit_xml
+from chaos.searching import with_finding
 from tests.unit.gate.building import report, row, rule, verdict
+from tests.unit.metastability.building import O, R, V, finding, probe
 
 HELD, VIOLATED, INCONCLUSIVE, ERROR = Outcome.HELD, Outcome.VIOLATED, Outcome.INCONCLUSIVE, Outcome.ERROR
 MIXED = report(
@@ -195,6 +197,22 @@ def printed(**console: object) -> tuple[GateTable, io.StringIO]:
     output = io.StringIO()
     files = [one.verdict.file for one in MIXED.rows]
     return GateTable(Console(file=output, width=120, highlight=False, **console), files), output  # type: ignore[arg-type]
+
+
+def test_what_a_search_for_metastability_found_is_told_also_of_an_experiment_that_held():
+    found = finding(probe(20.0, R), probe(40.0, R), probe(80.0, O), probe(56.57, V))
+    searched = report(row(with_finding(verdict(), found)), row(verdict()))
+    lines = gate_markdown(searched).splitlines()
+    assert "| `experiments/edge/bad_release.yaml` | 40 /s | 56.6 /s | 80 /s | 4 |" in lines
+    assert sum(line.startswith("- the system recovered by itself up to 40/s") for line in lines) == 1
+    console = Console(file=io.StringIO(), width=160, highlight=False)
+    with GateTable(console, ["experiments/edge/bad_release.yaml"]) as table:
+        table.end(searched)
+    shown = console.file.getvalue()
+    assert (
+        "Metastability of bad_release: the system recovered by itself up to 40/s (recovered in 1 of 1 probe)" in shown
+    )
+    assert "no longer recovers" not in gate_markdown(report())
 
 
 def test_the_table_prints_a_line_as_each_run_ends_and_nothing_else_in_a_log():
