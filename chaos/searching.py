@@ -102,8 +102,15 @@ def with_finding(verdict: Verdict, finding: Finding) -> Verdict:
         return replace(verdict, metastability=finding, reasons=(*verdict.reasons, *said))
     whole = worst([verdict.outcome, outcome])
     demand, rest = said[:1], said[1:]
-    reasons = (*demand, *verdict.reasons, *rest) if whole is not verdict.outcome else (*verdict.reasons, *said)
-    return replace(verdict, outcome=whole, metastability=finding, reasons=reasons)
+    if whole is verdict.outcome:
+        return replace(verdict, metastability=finding, reasons=(*verdict.reasons, *said))
+    return replace(
+        verdict,
+        outcome=whole,
+        run_outcome=verdict.outcome,
+        metastability=finding,
+        reasons=(*demand, *verdict.reasons, *rest),
+    )
 
 
 def probes_at_most(experiment: Experiment) -> tuple[int, float]:

@@ -20,7 +20,7 @@ from chaos.verdict.units import figure
 def conclusion(verdict: Verdict, control: Verdict) -> tuple[str, ...]:
     """Return in plain sentences what the two verdicts say together."""
     how, what, them = deviation(control.disabled, control.changed), _what(control), _them(control)
-    match verdict.outcome, control.outcome:
+    match verdict.of_run, control.outcome:
         case Outcome.HELD, Outcome.VIOLATED:
             said = f"{_reason(control)}: {how} the same faults broke the steady state"
             said += _difference(verdict, control)

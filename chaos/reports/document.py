@@ -9,6 +9,7 @@ key                       value
 version                   1
 outcome                   held, violated, inconclusive, error or interrupted
 exit_code                 0 held, 1 violated, 3 error, 4 inconclusive, 130 interrupted
+run_outcome               that of the run alone, whatever a search for metastability or a control made of it
 experiment, file          title, and the file it came from
 seed, backend             what decided every random choice; ``toxiproxy 2.12.0`` or ``embedded``
 disabled[]                protections that were switched off in this run
@@ -69,6 +70,7 @@ def verdict_document(
         "version": VERSION,
         "outcome": said.value,
         "exit_code": said.exit_code,
+        "run_outcome": verdict.of_run.value,
         "experiment": verdict.experiment,
         "file": verdict.file,
         "seed": verdict.seed,

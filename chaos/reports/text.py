@@ -26,6 +26,12 @@ _SAYS = {
     Outcome.ERROR: "the environment failed; nothing can be said about the system",
     Outcome.INTERRUPTED: "healed and stopped before the end",
 }
+_SEARCH_SAYS = {
+    **_SAYS,
+    Outcome.VIOLATED: "the system does not recover by itself up to the load that it must recover up to",
+    Outcome.INCONCLUSIVE: "the probes do not tell up to which load the system recovers by itself",
+}
+"""Where it was not the run that decided, but the search behind it."""
 _OUTCOMES = {
     SampleOutcome.OK: "full answers",
     SampleOutcome.FALLBACK: "by fallback",
@@ -83,7 +89,8 @@ def _machine(phase: MachinePhase) -> Text:
 
 def _headline(verdict: Verdict) -> RenderableType:
     line = Text(verdict.outcome.value.upper(), style=OUTCOME_STYLES[verdict.outcome])
-    line.append(f": {_SAYS[verdict.outcome]}", style="bold")
+    says = _SAYS if verdict.run_outcome is None else _SEARCH_SAYS
+    line.append(f": {says[verdict.outcome]}", style="bold")
     about = Text(f"{verdict.experiment} ({verdict.file}), seed {verdict.seed}, {verdict.backend}")
     if verdict.disabled or verdict.changed:
         about.append(", ")

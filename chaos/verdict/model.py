@@ -100,5 +100,12 @@ class Verdict:
     """What was not steady even before the faults, in the baseline or in its last seconds, in words."""
     metastability: Finding | None = None
     """What the search for the load from which the system no longer recovers has found; None where it was not made."""
+    run_outcome: Outcome | None = None
+    """The run's own outcome, where the search has made it worse."""
     deaths: tuple[str, ...] = ()
     """Instances that ended although no fault had ended them, in words."""
+
+    @property
+    def of_run(self) -> Outcome:
+        """The outcome of the run alone, whatever a search behind it has found."""
+        return self.outcome if self.run_outcome is None else self.run_outcome

@@ -94,8 +94,10 @@ def verdict_of(document: Document) -> Verdict | None:
     said = outcome(document)
     if said is None:
         return None
+    own = outcome(document, "run_outcome")
     return Verdict(
         outcome=said,
+        run_outcome=own if own is not said else None,
         experiment=text(document, "experiment"),
         file=text(document, "file"),
         seed=int(number(document, "seed") or 0),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from chaos.errors import Outcome
 from chaos.reports.compare import conclusion
 from chaos.reports.deviation import deviation
-from chaos.reports.html.documents import texts, verdict_of
+from chaos.reports.html.documents import outcome, texts, verdict_of
 from chaos.reports.html.record import RunRecord
 from chaos.verdict.units import figure
 
@@ -48,7 +48,15 @@ class Group:
             return "It held, and proves nothing yet"
         if self.run.outcome is Outcome.HELD and self.outcome is None:
             return "It held; its control was cut off"
+        if self.run.outcome is Outcome.VIOLATED and self._searched_worse:
+            return "It does not recover by itself"
         return _HEADLINES[self.outcome]
+
+    @property
+    def _searched_worse(self) -> bool:
+        """Whether it was not the run that decided its outcome, but the search for metastability behind it."""
+        own = outcome(self.run.verdict, "run_outcome")
+        return own is not None and own is not self.run.outcome
 
     @property
     def sentence(self) -> str:
@@ -63,6 +71,8 @@ class Group:
         reasons = texts(run.verdict, "reasons")
         without = f", {deviation(run.disabled, run.changed)}" if run.is_control else ""
         match run.outcome:
+            case Outcome.VIOLATED | Outcome.INCONCLUSIVE if self._searched_worse and reasons:
+                said = f"{reasons[0][:1].upper()}{_inside(reasons[0])[1:]}"
             case Outcome.HELD:
                 said = f"The steady state held through the faults{without}"
             case Outcome.VIOLATED:

@@ -10,10 +10,12 @@ from rich.console import Console
 
 from chaos.errors import Outcome
 from chaos.events import MetastabilitySearched, RunEnded, RunStarted
+from chaos.reports.compare import conclusion
 from chaos.reports.document import verdict_document
 from chaos.reports.html.page import make_page
 from chaos.reports.html.record import RunReader
 from chaos.reports.metastability import finding_document, finding_table, probe_in_words
+from chaos.reports.text import print_verdict
 from chaos.searching import with_finding
 from tests.unit.gate.building import verdict
 from tests.unit.metastability.building import O, R, U, V, finding, probe
@@ -83,10 +85,26 @@ def test_a_demand_is_met_missed_or_open(probes, outcome):
 def test_a_demand_can_make_a_verdict_worse_and_never_better(own, demand, whole):
     asked = finding(probe(30.0, demand), recovers_up_to_per_s=30.0)
     amended = with_finding(verdict(own), asked)
-    assert amended.outcome is whole
+    assert (amended.outcome, amended.of_run) == (whole, own)
+    assert verdict_document(amended)["run_outcome"] == own.value
     first = "the system must recover by itself" if whole is not own else "the steady state held"
     assert amended.reasons[0].startswith(first)
     assert set(asked.sentences()) <= set(amended.reasons)
+
+
+def test_the_headline_does_not_blame_the_steady_state_for_what_the_search_has_found():
+    asked = finding(probe(30.0, V), recovers_up_to_per_s=30.0)
+    console = Console(width=120, file=io.StringIO(), highlight=False)
+    print_verdict(console, with_finding(verdict(), asked), {})
+    print_verdict(console, with_finding(verdict(Outcome.VIOLATED), asked), {})
+    headlines = [line for line in console.file.getvalue().splitlines() if line.startswith("VIOLATED")]
+    assert headlines == [
+        "VIOLATED: the system does not recover by itself up to the load that it must recover up to",
+        "VIOLATED: the steady state did not hold",
+    ]
+    control = verdict(Outcome.VIOLATED)
+    (said,) = conclusion(with_finding(verdict(), asked), control)
+    assert said == conclusion(verdict(), control)[0], "experiment and control are compared by their runs"
 
 
 def test_without_a_demand_it_is_for_information():
@@ -136,8 +154,9 @@ def test_a_report_shows_the_verdict_that_the_search_made_of_the_runs_own():
     reader.handle(other)
     reader.finish()
     (run,) = reader.runs
-    assert run.outcome is amended.outcome
+    assert run.outcome is amended.outcome is Outcome.INCONCLUSIVE, "56/s stays down, and of 50/s nobody knows"
     page = make_page(reader)
+    assert "The system must recover by itself up to 50/s; the probes do not tell whether it does." in page
     assert "Metastability: from which load on it no longer recovers by itself" in page
     assert "56.6 /s" in page
     assert "stayed down" in page
