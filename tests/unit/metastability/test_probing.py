@@ -6,7 +6,9 @@ import shlex
 from dataclasses import replace
 
 import pytest
+from click.testing import CliRunner
 
+from chaos.cli.main import cli
 from chaos.cli.options import overrides_of
 from chaos.errors import Outcome
 from chaos.events import MachineMeasured
@@ -122,3 +124,12 @@ def test_the_most_that_a_search_may_take_is_known_beforehand(project: Project):
     assert probes_at_most(found) == (10, 26.0), "the own run counts, two are spare for those that say nothing"
     longer, _ = project.load(metastability="metastability: {up_to: 240/s, hold: 20s}")
     assert probes_at_most(longer) == (11, 41.0)
+
+
+def test_the_plan_says_how_many_probes_there_are_at_most_and_how_long_they_take():
+    asked = ["plan", "experiments/play/retry_storm.yaml", "--seed", "7"]
+    said = CliRunner().invoke(cli, asked, catch_exceptions=False).output.splitlines()[-1]
+    assert said.startswith("then, to find the load from which it no longer recovers by itself: at most 9 probes")
+    assert "at up to 90/s, each 36 s with 15 s of load after healing: at most 5 min 24 s" in said
+    without = CliRunner().invoke(cli, [*asked, "--set", "metastability=false"], catch_exceptions=False).output
+    assert "probes" not in without
