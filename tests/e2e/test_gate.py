@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -232,6 +233,14 @@ def run_pytest(folder: Path, temporary: Path, *arguments: str) -> Chaos:
 
 
 @pytest.fixture
+def ctrl_c_works() -> Iterator[None]:
+    """Have children obey SIGINT; whoever starts us in the background of a script has us, and them, ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a handler of one's own is not inherited
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
 def pytest_folder(folder: Path) -> Path:
     (folder / "pytest.ini").write_text("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
     return folder
@@ -253,6 +262,7 @@ def test_pytest_runs_experiments_and_says_what_the_verdict_says(tmp_path: Path, 
     assert "1 failed, 1 passed, 1 skipped" in output
 
 
+@pytest.mark.usefixtures("ctrl_c_works")
 def test_ctrl_c_in_pytest_heals_and_stops_everything(tmp_path: Path, pytest_folder: Path):
     write(pytest_folder, "greetings_dead", "greetings_slow")
     running = run_pytest(pytest_folder, tmp_path / "tmp", "--chaos-quick")
