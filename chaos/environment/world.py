@@ -232,6 +232,10 @@ class Environment:
         nothing = ToxicCount(connections=0, requests=0, bytes=0)
         return {edge: counted.get(edge, nothing) for edge in edges}
 
+    def edges_to(self, instances: Sequence[str]) -> tuple[str, ...]:
+        """Return the edges over which these instances are called."""
+        return tuple(edge.name for edge in self._layout.edges.values() if edge.callee in instances)
+
     async def edge_traffic(self, edges: Sequence[str]) -> Mapping[str, Traffic]:
         """Return the traffic of each edge's proxy since it was created.
 

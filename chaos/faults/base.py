@@ -103,6 +103,9 @@ class World(Protocol):
     async def set_edge_enabled(self, edge: str, *, enabled: bool) -> None:
         """Close the edge's listener and cut its connections, or open it again."""
 
+    def edges_to(self, instances: Sequence[str]) -> tuple[str, ...]:
+        """Return the edges over which these instances are called."""
+
     async def edge_traffic(self, edges: Sequence[str]) -> Mapping[str, Traffic]:
         """Return the traffic of each edge's proxy since it was created."""
 

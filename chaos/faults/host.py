@@ -2,8 +2,9 @@
 
 The victims are instances. Ended processes are started again when the fault is taken back, or earlier by a supervisor
 (``restart_after_s``), as a process manager or an orchestrator would. A process that nobody was connected to was not
-missed by anyone: the receipt counts the connections that were open when the fault fell. A worker, which nobody calls,
-has those that it opened itself.
+missed by anyone: the receipt counts the connections that were open when the fault fell, and for one that stayed away
+those that its callers tried to open since (they may connect anew for every request). A worker, which nobody calls, has
+those that it opened itself.
 """
 
 from __future__ import annotations
@@ -31,14 +32,22 @@ class Ending(CheckedSettings, ABC):
     async def apply(self, world: World, victims: Sequence[str], name: str) -> Applied:  # noqa: ARG002 - needs no name
         """End every victim, and ask for its restart where one is wanted."""
         instances = tuple(victims)
-        connections = await world.open_connections(instances)
-        applied = AppliedEnding(world=world, instances=instances, connections=connections, how=self.how)
+        delay_s = self.restart_delay_s()
+        # Whoever connects after a restart met a healthy process: attempts are evidence only where there is none.
+        edges = world.edges_to(instances) if delay_s is None else ()
+        applied = AppliedEnding(
+            world=world,
+            instances=instances,
+            connections=await world.open_connections(instances),
+            edges=edges,
+            before=await _attempts_on(world, edges),
+            how=self.how,
+        )
         try:
             await everywhere(self.end(world, instance) for instance in instances)
         except BaseException as cause:  # a cancelled apply takes back what it did, too
             await take_back(applied, cause)
             raise
-        delay_s = self.restart_delay_s()
         if delay_s is not None:
             for instance in instances:
                 world.restart_later(instance, delay_s)
@@ -132,15 +141,20 @@ class AppliedEnding:
     world: World
     instances: tuple[str, ...]
     connections: int
+    edges: tuple[str, ...]
+    """Where attempts to connect to them are counted; none for processes that come back while the fault lasts."""
+    before: int
     how: str
 
     async def receipt(self) -> Receipt:
-        """Say how many connections broke."""
+        """Say how many connections broke, and how many more came to nothing where the proxies see them."""
         ended = f"{count(len(self.instances), 'process')} {self.how}"
-        if self.connections == 0:
+        tried = max(0, await _attempts_on(self.world, self.edges) - self.before)
+        if self.connections == 0 and tried == 0:
             return Receipt(connections=0, bytes=0, evidence=f"{ended}, but nobody was connected")
-        broke = f"{count(self.connections, 'connection')} broke"
-        return Receipt(connections=self.connections, bytes=0, evidence=f"{ended}, {broke}")
+        broke = [f"{count(self.connections, 'connection')} broke"]
+        broke += [f"{count(tried, 'attempt')} to connect failed"] if tried else []
+        return Receipt(connections=self.connections + tried, bytes=0, evidence=f"{ended}, {' and '.join(broke)}")
 
     async def undo(self) -> None:
         """Start the processes that are still away, and wait until they are healthy."""
@@ -167,3 +181,8 @@ class AppliedPause:
     async def undo(self) -> None:
         """Let the processes go on."""
         await everywhere(self.world.resume(instance) for instance in self.instances)
+
+
+async def _attempts_on(world: World, edges: Sequence[str]) -> int:
+    """Return how many connections the proxies of these edges have been asked for since they were created."""
+    return sum(one.connections for one in (await world.edge_traffic(edges)).values()) if edges else 0

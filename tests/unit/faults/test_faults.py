@@ -318,6 +318,26 @@ async def test_an_ended_process_touched_the_connections_that_broke(fault: Fault,
     assert receipt.evidence == f"1 process {word}, but nobody was connected"
 
 
+async def test_attempts_to_connect_to_a_process_that_stays_away_count_where_they_are_seen():
+    world = SmallWorld(connections=0, traffic={"caller->b-1": Traffic(connections=50, bytes=0)})
+    applied = await Kill().apply(world, ["b-1"], "1-kill")
+    assert not (await applied.receipt()).touched
+    world.traffic["caller->b-1"] = Traffic(connections=53, bytes=0)
+    receipt = await applied.receipt()
+    assert receipt.touched
+    assert (receipt.connections, receipt.evidence) == (
+        3,
+        "1 process killed, 0 connections broke and 3 attempts to connect failed",
+    )
+
+
+async def test_attempts_are_no_evidence_where_a_process_comes_back_meanwhile():
+    world = SmallWorld(connections=0)
+    applied = await Kill(restart_after_s=1.0).apply(world, ["b-1"], "1-kill")
+    world.traffic["caller->b-1"] = Traffic(connections=3, bytes=0)
+    assert not (await applied.receipt()).touched
+
+
 async def test_a_frozen_process_touched_what_was_held_and_what_waits():
     world = SmallWorld(connections=4)
     applied = await Pause().apply(world, ["b-1"], "1-pause")

@@ -62,6 +62,9 @@ class SmallWorld:
             self.closed.add(edge)
             await self._harm("close", edge)
 
+    def edges_to(self, instances: Sequence[str]) -> tuple[str, ...]:
+        return tuple(f"caller->{instance}" for instance in instances)
+
     async def edge_traffic(self, edges: Sequence[str]) -> Mapping[str, Traffic]:
         return {edge: self.traffic.get(edge, Traffic(connections=0, bytes=0)) for edge in edges}
 
