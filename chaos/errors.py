@@ -47,6 +47,11 @@ _EXIT_CODES = {
     Outcome.INTERRUPTED: 130,
 }
 
+NOT_HEALED = "not healed"
+"""How the failure begins of a target that is not well although every fault was taken back."""
+UNANSWERED = "does not answer its health check"
+"""How the complaint ends about an instance that lives and says nothing."""
+
 EXIT_USAGE = 2
 """Exit code for a mistake in the user's file or command line."""
 

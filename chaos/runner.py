@@ -15,7 +15,7 @@ from pathlib import Path
 from chaos import clock
 from chaos.beside import beside, cancel_all
 from chaos.environment import Environment
-from chaos.errors import ChaosError, EnvironmentFailure, Outcome
+from chaos.errors import NOT_HEALED, ChaosError, EnvironmentFailure, Outcome
 from chaos.events import (
     BreakerState,
     Emit,
@@ -317,7 +317,7 @@ class Run:
         while left := await self._environment.unhealed():
             if clock.monotonic_s() > limit_s:
                 raise EnvironmentFailure(
-                    f"not healed {HEAL_LIMIT_S:g} s after every fault was taken back", details=left
+                    f"{NOT_HEALED} {HEAL_LIMIT_S:g} s after every fault was taken back", details=left
                 )
             await asyncio.sleep(0.05)
         self._progress.healed_at_s = self._now_s()

@@ -16,7 +16,7 @@ from chaos.experiment.model import Experiment, Metastability
 from chaos.experiment.plan import plan as make_plan
 from chaos.metastability.finding import Finding
 from chaos.metastability.model import Answer
-from chaos.metastability.probing import at_rate, changes_of, counts_as_probe, probe_of
+from chaos.metastability.probing import at_rate, changes_of, counts_as_probe, not_healthy_again, probe_of
 from chaos.metastability.search import ThresholdSearch
 from chaos.reports.document import verdict_document
 from chaos.reports.metastability import probe_in_words
@@ -41,11 +41,11 @@ async def run_all(suite: Suite, jobs: Iterable[Job], *, emit: Emit, tell: Tell) 
 async def search(suite: Suite, job: Job, first: Verdict, *, emit: Emit, tell: Tell) -> None:
     """Search, and put what was found into the last verdict of the suite, which is ``first``.
 
-    Nothing is searched for after a run that broke off. When the search is cut off itself, what was found until then is
-    in the verdict.
+    Nothing is searched for after a run that broke off, unless it did so because the system stayed down. When the search
+    is cut off itself, what was found until then is in the verdict.
     """
     settings = job.experiment.metastability
-    if settings is None or first.outcome in (Outcome.ERROR, Outcome.INTERRUPTED):
+    if settings is None or (first.outcome in (Outcome.ERROR, Outcome.INTERRUPTED) and not not_healthy_again(first)):
         return
     load = job.experiment.load
     threshold = ThresholdSearch(settings, start_per_s=load.rate_per_s)
@@ -88,7 +88,7 @@ def probe_job(job: Job, settings: Metastability, rate_per_s: float, *, before: i
     replay = job.replay.replace(f"--seed {job.plan.seed}", f"--seed {seed}", 1)
     return replace(
         job,
-        experiment=replace(experiment, title=f"{experiment.title} [probe at {experiment.load.rate_per_s:g}/s]"),
+        experiment=replace(experiment, title=f"{experiment.title} (probe at {experiment.load.rate_per_s:g}/s)"),
         plan=make_plan(experiment, job.topology, seed),
         replay=" ".join([replay, *(f"--set {change}" for change in changes_of(experiment))]),
         probe=True,

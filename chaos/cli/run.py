@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 from rich.console import Console
+from rich.text import Text
 
 from chaos.cli.options import collect_experiments, load_all, overrides_of, set_option
 from chaos.cli.untilstopped import until_done_or_told_to_stop
@@ -98,7 +99,7 @@ def run(
 
         def tell(line: str) -> None:
             if not quiet:
-                console.print(line, style="bold")
+                console.print(Text(line, style="bold"))
 
         interrupted = asyncio.run(
             until_done_or_told_to_stop(lambda: run_all(suite, jobs, emit=emit, tell=tell), console)

@@ -15,7 +15,7 @@ from chaos import clock
 from chaos.environment.layout import Conditions, Layout, command_line
 from chaos.environment.probe import is_healthy
 from chaos.environment.shelter import Shelter
-from chaos.errors import EnvironmentFailure, suggest
+from chaos.errors import UNANSWERED, EnvironmentFailure, suggest
 from chaos.processes.client import Launcher, ManagedProcess
 from chaos.processes.logs import ending_in_words, last_lines
 from chaos.processes.ports import HOST
@@ -187,7 +187,7 @@ class Instances:
             return f"{name} is dead"
         if place.paused:
             return f"{name} is frozen"
-        return None if await self._is_healthy(name) else f"{name} does not answer its health check"
+        return None if await self._is_healthy(name) else f"{name} {UNANSWERED}"
 
     async def _is_healthy(self, name: str) -> bool:
         """Whether the instance serves: at its port, and each of its workers at its own."""

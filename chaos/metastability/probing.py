@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from chaos.errors import Outcome
+from chaos.errors import NOT_HEALED, UNANSWERED, Outcome
 from chaos.experiment.model import Experiment, Metastability, PhaseName
 from chaos.experiment.plan import SURGE
 from chaos.metastability.model import Answer, Probe
@@ -62,10 +62,13 @@ def _answer(verdict: Verdict, max_start_lag_s: float) -> tuple[Answer, str]:
 
     A recovery on a starved machine is one all the same. Everything else might be the machine's doing.
     """
-    if said := _void(verdict, max_start_lag_s):
+    stuck = not_healthy_again(verdict)
+    if said := _void(verdict, max_start_lag_s, broke_off=not stuck):
         return Answer.UNKNOWN, said
     if verdict.unwell_before:
         answer, said = Answer.OVERLOADED, verdict.unwell_before[0].removeprefix(UNWELL)
+    elif stuck:
+        answer, said = Answer.STAYED_DOWN, f"{verdict.reasons[0]}: {verdict.reasons[1]}"
     elif said := _trigger_missed(verdict):
         return Answer.UNKNOWN, said
     elif verdict.recovery_s is not None:
@@ -76,9 +79,18 @@ def _answer(verdict: Verdict, max_start_lag_s: float) -> tuple[Answer, str]:
     return (answer, said) if hungry is None else (Answer.UNKNOWN, hungry)
 
 
-def _void(verdict: Verdict, max_start_lag_s: float) -> str:
+def not_healthy_again(verdict: Verdict) -> bool:
+    """Return whether a run broke off because instances that live did not answer their health checks after healing.
+
+    That is a failure of the environment to every other run. Here it is an answer: not even those were served.
+    """
+    failed = verdict.outcome is Outcome.ERROR and verdict.reasons[:1] and verdict.reasons[0].startswith(NOT_HEALED)
+    return bool(failed) and len(verdict.reasons) > 1 and verdict.reasons[1].endswith(UNANSWERED)
+
+
+def _void(verdict: Verdict, max_start_lag_s: float, *, broke_off: bool) -> str:
     """Say why a run tells nothing about its rate: it broke off, or the rate was not really offered; or nothing."""
-    if verdict.outcome in (Outcome.ERROR, Outcome.INTERRUPTED):
+    if broke_off and verdict.outcome in (Outcome.ERROR, Outcome.INTERRUPTED):
         return verdict.reasons[0] if verdict.reasons else str(verdict.outcome)
     baseline = next((phase for phase in verdict.phases if phase.name == PhaseName.BASELINE), None)
     if baseline is None or not any(baseline.attempts.values()):

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from chaos.cli.main import cli
 from chaos.cli.options import overrides_of
-from chaos.errors import Outcome
+from chaos.errors import UNANSWERED, Outcome
 from chaos.events import MachineMeasured
 from chaos.experiment.model import PhaseName, Surge
 from chaos.experiment.parser import load_experiment
@@ -73,6 +73,21 @@ def test_what_was_not_tested_says_nothing():
     assert answer_of(nobody) is Answer.UNKNOWN
 
 
+def test_a_system_that_does_not_even_answer_its_health_checks_after_healing_has_stayed_down():
+    left = "not healed 10 s after every fault was taken back\n{}"
+    phases = {name: span for name, span in PHASES.items() if name is not PhaseName.RECOVERY}
+
+    def broken_off(store, complaint):
+        reason = left.format(complaint)
+        return verdict_of(store, phases=phases, forced=Outcome.ERROR, forced_reason=reason, receipts=[], recovered=None)
+
+    silent = broken_off(fails_from(12.0), f"shop-1 {UNANSWERED}")
+    assert answer_of(silent) is Answer.STAYED_DOWN
+    assert answer_of(broken_off(fails_from(0.0), f"shop-1 {UNANSWERED}")) is Answer.OVERLOADED
+    assert answer_of(broken_off(fails_from(12.0), "edge a.b-1 still has the toxic 1-latency")) is Answer.UNKNOWN
+    assert answer_of(broken_off(fails_from(12.0), "shop-1 is dead")) is Answer.UNKNOWN
+
+
 def test_a_load_that_was_not_really_offered_says_nothing():
     late = verdict_of(store_of(lag_s=3.0), recovered=0.0)
     assert answer_of(late) is Answer.UNKNOWN
@@ -108,7 +123,7 @@ def test_the_replay_of_a_probe_is_the_probe(project: Project):
     assert job.searches
     made = probe_job(job, found.metastability, 42.43, before=1)
     assert (made.probe, made.searches, made.plan.seed) == (True, False, 8)
-    assert made.experiment.title.endswith("[probe at 42.43/s]")
+    assert made.experiment.title.endswith("(probe at 42.43/s)")
     words = shlex.split(made.replay)
     overrides = overrides_of(words[at + 1] for at, word in enumerate(words) if word == "--set")
     again, _ = load_experiment(project.file, overrides)
