@@ -1,7 +1,7 @@
 """Brief runs: recovery ends as soon as the steady state holds again, and on a load that stands the baseline is lent.
 
     ---- baseline (lent) ---- lead | fault | heal | back? back? back! | outcomes known? | verdict
-                                                   every 0.2 s, a window of the last second
+                                                   every 0.2 s, a window of 0.7 s
 
 What is judged and how is ``chaos.runner``'s and ``chaos.verdict``'s. A system that does not come back within the time
 that its experiment allows is violated by that, and whoever owns the load is told not to lend it any more.
@@ -25,10 +25,10 @@ from chaos.verdict.windows import SampleStore
 
 LOOK_EVERY_S = 0.2
 """How often a window is looked at after healing; also the resolution of the time to recover."""
-WINDOW_S = 1.0
+WINDOW_S = 0.7
 """The steady state must hold again in a window this long..."""
 WINDOW_S_MAX = 3.0
-WINDOW_ATTEMPTS = 50
+WINDOW_ATTEMPTS = 40
 """...or longer, up to ``WINDOW_S_MAX``, until so many arrivals are due in it."""
 
 _SETTLE_S = (SETTLE_S, 2 * SETTLE_S, 4 * SETTLE_S)
@@ -132,7 +132,7 @@ def is_well(load: LentLoad, experiment: Experiment, topology: Topology) -> bool:
 
 
 def is_steady(load: LentLoad, experiment: Experiment, topology: Topology) -> bool:
-    """Return whether the experiment's steady state holds now, in the last second whose outcomes are known."""
+    """Return whether the experiment's steady state holds now, in the last 1.1 s whose outcomes are known."""
     fault_s = BASELINE_S + LEAD_S
     return _held(load, experiment, topology, (fault_s - LEAD_S, fault_s - SETTLE_S))
 

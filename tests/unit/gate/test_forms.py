@@ -13,6 +13,7 @@ from chaos.environment import Backend
 from chaos.experiment.model import PhaseName
 from chaos.gate.forms import (
     APART,
+    STORY_S,
     Quick,
     arrange,
     entries_of,
@@ -88,7 +89,7 @@ def test_a_surge_needs_a_load_of_its_own_and_is_told_so():
     assert entry.why_not_quick == "its load has a surge"
     assert entry.job.experiment.load == job.experiment.load
     assert entry.job.plan.surges[0].rate_per_s == 60.0
-    assert entry.job.experiment.phases[PhaseName.FAULT] == job.experiment.phases[PhaseName.FAULT]
+    assert entry.job.experiment.phases[PhaseName.FAULT] == 1.0 + 4.0 + STORY_S, "until its story is told"
 
 
 def test_a_fault_that_creeps_in_is_told_to_its_end():
