@@ -167,7 +167,8 @@ def fault_phase_s(experiment: Experiment, least_s: float) -> float:
     At least ``least_s``, and until ``STORY_S`` after the last fault or surge has begun or ended: one that creeps in
     over four seconds is not told in three. Never longer than the experiment's own.
     """
-    moments = [one.at_s + (one.for_s or 0.0) for one in (*experiment.faults, *experiment.load.surges)]
+    moments = [entry.at_s + (entry.for_s or 0.0) for entry in experiment.faults]
+    moments += [surge.at_s + (surge.for_s or 0.0) for surge in experiment.load.surges]
     return min(experiment.phases[PhaseName.FAULT], max(least_s, max(moments, default=0.0) + STORY_S))
 
 
