@@ -27,7 +27,7 @@ QUICK_FAULT_S = 3.8
 """235 arrivals at that rate, of which up to a tenth is refused as it should be: a share of 99.5 % takes 200."""
 QUICK_START_LAG_S = 0.5
 """How late one arrival in a hundred may begin at that rate. An attempt is timed from when it was due, so that the lag
-makes figures worse and never better, but for those that were due in the last half second and began after the healing."""
+makes figures worse and never better, but for the few that were due at the very end and began after the healing."""
 STORY_S = 2.0
 """A fault phase goes on for so long after the last of its faults has begun or ended."""
 RETURN_LIMIT_S = 10.0
