@@ -104,7 +104,11 @@ def entries_of(jobs: Sequence[Job], quick: Quick | None) -> list[Entry]:
 
 def why_not_quick(experiment: Experiment) -> str:
     """Return in words why an experiment cannot be judged on a load that stands; empty when it can."""
-    return "its load has a surge" if experiment.load.surges else ""
+    if experiment.load.surges:
+        return "its load has a surge"
+    if experiment.load.control_group:
+        return "a group of its accounts has too few attempts in a few seconds"
+    return ""
 
 
 def shorten(job: Job, quick: Quick) -> Job:

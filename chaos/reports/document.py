@@ -133,8 +133,11 @@ def suite_document(results: Sequence[Result], outcome: Outcome) -> dict[str, obj
 
 
 def _rule(rule: RuleResult) -> dict[str, object]:
-    interval = None if rule.interval is None else list(rule.interval)
-    return {**dataclasses.asdict(rule), "outcome": rule.outcome.value, "interval": interval}
+    intervals = {
+        name: None if ends is None else list(ends)
+        for name, ends in (("interval", rule.interval), ("difference", rule.difference))
+    }
+    return {**dataclasses.asdict(rule), "outcome": rule.outcome.value, **intervals}
 
 
 def _machine(phase: MachinePhase) -> dict[str, object]:

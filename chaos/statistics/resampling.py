@@ -42,6 +42,35 @@ def quantile_difference_interval(
     return low, high
 
 
+def paired_quantile_difference_interval(
+    pairs: Sequence[tuple[Sequence[float], Sequence[float]]],
+    q: float,
+    alpha: float,
+    rng: random.Random,
+    *,
+    factor: float = 1.0,
+    rounds: int = ROUNDS,
+) -> tuple[float, float] | None:
+    """Return what ``quantile_difference_interval`` returns, of two sides that were measured in the same seconds.
+
+    ``pairs`` are the values of both sides, second by second. A second is drawn with both sides together, so that what
+    hits both alike (a noisy machine) does so in every draw, and cancels out. A draw without a value on a side is made
+    again; None when a side has no two seconds with values in them.
+    """
+    if min(sum(1 for pair in pairs if pair[side]) for side in (0, 1)) < 2 if pairs else True:
+        return None
+    found: list[float] = []
+    while len(found) < rounds:
+        drawn = rng.choices(pairs, k=len(pairs))
+        first, second = (quantile((value for pair in drawn for value in pair[side]), q) for side in (0, 1))
+        if first is not None and second is not None:
+            found.append(first - factor * second)
+    low, high = quantile(found, alpha), quantile(found, 1.0 - alpha)
+    assert low is not None
+    assert high is not None
+    return low, high
+
+
 def _drawn(seconds: Sequence[Sequence[float]], q: float, rng: random.Random) -> float:
     drawn = rng.choices(seconds, k=len(seconds))
     value = quantile((value for second in drawn for value in second), q)

@@ -32,6 +32,10 @@ class RuleResult:
     alpha: float | None = None
     needs_s: int | None = None
     """For a rule that is inconclusive: so many more seconds like these would decide it; None where none would."""
+    control_group: float | None = None
+    """What the control group measured; ``measured`` is the experiment group's then. None where there are no groups."""
+    difference: tuple[float | None, float | None] | None = None
+    """For a rule of the control group: between what the experiment group's figure less the control group's lies."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -87,8 +87,8 @@ WRONG = {
         {"sed": "sed: 3"},
         (
             "x.yaml:7: sed: unknown key, allowed here: title, description, target, seed, tags, phases, load, settings, "
-            "replicas, workers, faults, steady_state, must_break, abort_when, verdict, recover_within, metastability, "
-            "control, did you mean 'seed'?"
+            "replicas, workers, faults, control_group, steady_state, must_break, abort_when, verdict, recover_within, "
+            "metastability, control, did you mean 'seed'?"
         ),
     ),
     "a missing key": (
@@ -190,7 +190,7 @@ WRONG = {
         {"steady_state": "steady_state:\n  - availability >= 99%\n  - delay_p99_s <= 800"},
         (
             "x.yaml:8: steady_state.1: delay_p99_s is compared with a duration, like 800ms or 2s, "
-            "or with a percentage 'of baseline', not with '800'"
+            "or with a percentage 'of baseline' or 'of control_group', not with '800'"
         ),
     ),
     "an alpha of half": (
