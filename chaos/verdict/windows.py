@@ -278,6 +278,16 @@ class SampleStore:
         """Return each metric over the last ``window_s`` seconds, by what ended in them, as a ``Tick`` carries it."""
         return {name: self.measure(one, now_s - window_s, now_s, by=Moment.ENDED) for name, one in metrics.items()}
 
+    def live_groups(
+        self, metrics: Mapping[str, Metric], names: Iterable[str], now_s: float, window_s: float = 1.0
+    ) -> dict[str, dict[str, float | None]] | None:
+        """Return for each group what ``live_values`` returns, of these metrics; None where there are no groups.
+
+        Metrics that are judged by everybody's samples are left out.
+        """
+        own = {name: metrics[name] for name in names if self.judged(metrics[name]) is not self}
+        return {group.value: self.of(group).live_values(own, now_s, window_s) for group in Group} if own else None
+
     def series(
         self, metric: Metric, start_s: float, end_s: float, *, by: Moment = Moment.SCHEDULED
     ) -> list[tuple[float, float | None]]:

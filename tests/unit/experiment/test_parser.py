@@ -635,8 +635,9 @@ WRONG_GROUPS = {
     "a fault on everybody": (
         {"faults": "faults: [{kind: latency, service: orders, latency_ms: 200}]"},
         (
-            "faults.0.kind: falls on everybody whose requests come by, and with a control_group it has to fall on one "
-            "group alone; allowed are http_delay, http_status, http_abort, http_throttle, http_corrupt, http_drop_header"
+            "faults.0.kind: falls on everybody whose requests come by, and with a control_group it has to fall on "
+            "one group alone; allowed are http_delay, http_status, http_abort, http_throttle, http_corrupt, "
+            "http_drop_header"
         ),
     ),
     "a header of one's own": (

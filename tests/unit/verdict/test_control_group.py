@@ -279,3 +279,15 @@ def test_a_quantile_alone_cannot_tell_of_recovery_in_so_few_seconds():
     assert any(
         "too few attempts of the two groups to see the steady state hold again" in one for one in verdict.reasons
     )
+
+
+def test_a_second_of_the_run_tells_of_both_groups_where_there_are_any():
+    store = run(fails=one_in(2), end_s=20)
+    names = ("availability", "sps")
+    assert store.live_groups(METRICS, names, 18.0) == {
+        "experiment": {"availability": 0.5},
+        "control": {"availability": 1.0},
+    }
+    alone = SampleStore(0.0)
+    alone.add(samples_of_everybody())
+    assert alone.live_groups(METRICS, names, 18.0) is None
