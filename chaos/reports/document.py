@@ -22,8 +22,8 @@ metrics{phase{metric}}    each metric of the topology over each phase
 steady_state[]            rule, metric, outcome, measured, limit, baseline, unit, explanation;
                           interval [low, high] (null: not known, as a whole or one end), alpha: in which share of runs
                           each end is wrong; needs_s: so many more seconds would decide it, null: decided, or never;
-                          where accounts are in groups, measured is the experiment group's; control_group: the other's;
-                          difference [low, high]: the first less the second, for a rule of the control group
+                          attempts; where accounts are in groups, measured is the experiment group's, control_group the
+                          other's; difference [low, high]: the first less the second, for a rule of the control group
 must_break[]              what the faults had to break, in the same shape
 receipts[]                fault, kind, victims[], applied_at_s, healed_at_s, connections, bytes, touched, evidence
 recovery_s                seconds from healing until the steady state held again for good

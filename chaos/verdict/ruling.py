@@ -49,6 +49,7 @@ def rule_on(check: RuleCheck, span: Span, settings: VerdictSettings = _DEFAULTS)
         measured=measured if tally.total else None,
         limit=limit,
         baseline=check.baseline.values.get(check.rule.metric),
+        attempts=tally.total,
         control_group=check.control_value(span),
         unit=check.metric.unit.value,
         explanation=sentence,

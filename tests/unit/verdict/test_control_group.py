@@ -291,3 +291,9 @@ def test_a_second_of_the_run_tells_of_both_groups_where_there_are_any():
     alone = SampleStore(0.0)
     alone.add(samples_of_everybody())
     assert alone.live_groups(METRICS, names, 18.0) is None
+
+
+def test_a_rule_tells_on_how_many_attempts_of_the_experiment_group_it_rests():
+    store = run(per_s=7)
+    assert ruled(store).attempts == 140
+    assert ruled(store, "sps >= 50% of baseline").attempts == 420
