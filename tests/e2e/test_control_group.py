@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -89,13 +90,22 @@ control: {{disable: [fallback]}}
 
 
 def test_a_fault_on_one_group_is_seen_beside_the_other_and_only_without_its_protection(tmp_path):
-    folder, document = tmp_path / "project", tmp_path / "verdict.json"
+    folder, document, journal = tmp_path / "project", tmp_path / "verdict.json", tmp_path / "run.jsonl"
     (folder / "target").mkdir(parents=True)
     (folder / "target" / "pages.py").write_text(SERVICES)
     (folder / "target" / "topology.yaml").write_text(TOPOLOGY)
     (folder / "a.yaml").write_text(EXPERIMENT)
     code, output = chaos(
-        tmp_path / "tmp", "run", str(folder / "a.yaml"), "--control", "--json", str(document), "--seed", "5"
+        tmp_path / "tmp",
+        "run",
+        str(folder / "a.yaml"),
+        "--control",
+        "--json",
+        str(document),
+        "--seed",
+        "5",
+        "--journal",
+        str(journal),
     )
     held = read_json(document)
     violated = held["control"]
@@ -114,5 +124,8 @@ def test_a_fault_on_one_group_is_seen_beside_the_other_and_only_without_its_prot
     assert beside["measured"] < 0.1, "the experiment group is judged, and not everybody"
     assert beside["control_group"] == 1.0, "nothing happened to the control group"
     assert beside["difference"][1] < -0.8
+    ticks = [json.loads(line) for line in journal.read_text().splitlines() if '"event":"tick"' in line.replace(" ", "")]
+    last = [one["groups"] for one in ticks if one["phase"] == "fault"][-1]
+    assert last == {"experiment": {"availability": 0.0}, "control": {"availability": 1.0}}
     everybody = violated["metrics"]["fault"]["availability"]
     assert 0.4 < everybody < 0.8, "the fault fell on two of five accounts"
