@@ -121,9 +121,9 @@ def test_a_fault_on_one_group_is_seen_beside_the_other_and_only_without_its_prot
 
     beside, fixed = violated["steady_state"]
     assert {beside["outcome"], fixed["outcome"]} == {"violated"}
-    assert beside["measured"] < 0.1, "the experiment group is judged, and not everybody"
+    assert beside["measured"] < 0.3, "the experiment group is judged, and not everybody"
     assert beside["control_group"] == 1.0, "nothing happened to the control group"
-    assert beside["difference"][1] < -0.8
+    assert beside["difference"][1] < -0.5
     ticks = [json.loads(line) for line in journal.read_text().splitlines() if '"event":"tick"' in line.replace(" ", "")]
     last = [one["groups"] for one in ticks if one["phase"] == "fault"][-1]
     assert last == {"experiment": {"availability": 0.0}, "control": {"availability": 1.0}}
