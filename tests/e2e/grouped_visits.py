@@ -15,7 +15,7 @@ from chaos.load.station import Station, listen, order_for, part_of, run_or_die, 
 from chaos.samples import SampleOutcome
 
 ACCOUNTS = 200
-PATIENCE_S = 2.0
+PATIENCE_S = 5.0
 
 
 class Nobody(User):
