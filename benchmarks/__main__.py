@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from benchmarks import (
+    control_group,
     detection_power,
     isolation,
     kills,
@@ -30,3 +31,4 @@ if __name__ == "__main__":
     report.main()
     kills.main()
     detection_power.main()
+    control_group.main()

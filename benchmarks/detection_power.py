@@ -35,7 +35,6 @@ RULE = Rule(
     metric="availability",
     comparison=Comparison.AT_LEAST,
     limit=1.0 - LIMIT,
-    of_baseline=False,
     text="availability >= 99.5%",
 )
 LOOK_EVERY_S = 5

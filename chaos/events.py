@@ -137,6 +137,8 @@ class Tick(Event):
     counts: Mapping[str, Mapping[str, int]]
     """For each kind of sample, how many of each outcome ended in that second."""
     breakers: tuple[BreakerState, ...]
+    groups: Mapping[str, Mapping[str, float | None]] | None = None
+    """Where accounts are in groups (`chaos.groups`): for each group, the metrics that rules are about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

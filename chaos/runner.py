@@ -368,6 +368,7 @@ class Run:
                 values=self._store.live_values(self._topology.metrics, second_s),
                 counts=self._store.counts(second_s - 1.0, second_s),
                 breakers=self._progress.breakers,
+                groups=self._store.live_groups(self._topology.metrics, self._experiment.metrics, second_s),
             )
         )
 

@@ -64,7 +64,7 @@ class Audience(User):
 def play_for_runner(environment: Environment, order: LoadOrder, station: Station) -> None:
     """Let people come by the runner's order, from its start moment until it says that the load is to end."""
     fire, record = environment.events.request.fire, station.recorder.record
-    world = World(fire, order.client, record, seed=order.seed, settings=order.settings)
+    world = World(fire, order.client, record, seed=order.seed, settings=order.settings, group_of=order.group_of)
     crowd = Crowd(world, shares_of(order.settings))
     start_s = station.wait_for_start()
     crowd.start(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, TypeVar, assert_never
 
 import gevent
@@ -54,12 +54,13 @@ def name_of(request: client.HttpRequest) -> str:
 
 
 class Device:
-    """One device, with connections of its own."""
+    """One device, with connections of its own; all its requests have ``headers`` as well."""
 
     _aside = 0  # of all devices
 
-    def __init__(self, statistics: Statistics) -> None:
+    def __init__(self, statistics: Statistics, headers: Mapping[str, str]) -> None:
         self._statistics = statistics
+        self._headers = headers
         self._open: dict[str, Connection] = {}  # by address: those probed, then only the one in use
 
     def carry_through(self, steps: Generator[client.Request, client.Answer, Result]) -> Result:
@@ -94,9 +95,10 @@ class Device:
 
     def _exchange(self, connection: Connection, request: client.HttpRequest) -> client.Reply:
         began_s = clock.monotonic_s()
+        headers = {**request.headers, **self._headers} if self._headers else request.headers
         try:
             answer = connection.request(
-                request.method, request.path, timeout_s=request.timeout_s, headers=request.headers, body=request.body
+                request.method, request.path, timeout_s=request.timeout_s, headers=headers, body=request.body
             )
         except HttpError as error:
             self._statistics.count(request.method, name_of(request), began_s, error=error)
@@ -152,7 +154,7 @@ class Device:
         def ask(position: int, address: str) -> None:
             connection = Connection(address)
             try:
-                answer = connection.request("GET", probe.path, timeout_s=probe.timeout_s)
+                answer = connection.request("GET", probe.path, timeout_s=probe.timeout_s, headers=self._headers)
             except HttpError as error:
                 count("GET", "/probe", began_s, error=error)
             else:

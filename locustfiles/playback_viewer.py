@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import assert_never
 
 from chaos import clock
+from chaos.groups import Group, group_headers
 from chaos.load.arrivals import Arrival
 from chaos.samples import SampleOutcome
 from locustfiles.playback_world import World
@@ -24,7 +26,8 @@ FIRST_PLAY = "first_play"
 class Viewer:
     """Drives one playback client, and records what it tells. A `chaos.load.dispatcher.Session`.
 
-    ``kind`` is that of the play's sample; ``lag_s`` is how late the load began it (None: it was not scheduled).
+    ``kind`` is that of the play's sample; ``lag_s`` is how late the load began it (None: it was not scheduled);
+    ``group`` is that of the account, of which its requests tell, and all its samples.
     """
 
     def __init__(
@@ -35,6 +38,7 @@ class Viewer:
         *,
         kind: str,
         lag_s: float | None,
+        group: Group | None,
         account: Account | None = None,
     ) -> None:
         self.settled = False
@@ -42,6 +46,7 @@ class Viewer:
         self._kind = kind
         self._due_s = order.scheduled_s
         self._lag_s = lag_s
+        self._group = group
         self._over = False
         self._client = PlaybackClient(order, world.config, rng=rng, tell=self._tell, account=account)
 
@@ -52,11 +57,11 @@ class Viewer:
         subscriber = world.someone(arrival.number, rng)
         order = world.order(subscriber, arrival.number, due_s, rng)
         kind = "test_play" if subscriber is world.test_account else "play"
-        return cls(world, order, rng, kind=kind, lag_s=lag_s)
+        return cls(world, order, rng, kind=kind, lag_s=lag_s, group=world.group_of(subscriber.id))
 
     def run(self) -> None:
         """Play from the press of the button to the last frame."""
-        self._world.device().carry_through(self._client.run(clock.monotonic_s()))
+        self._world.device(self._group).carry_through(self._client.run(clock.monotonic_s()))
 
     def tick(self, now_s: float) -> None:
         """Report what has been watched, when the client itself has not done so for a while."""
@@ -70,7 +75,8 @@ class Viewer:
             self._tell(client.Failed(now_s=now_s, reason=reason))
         self._over = True
         if (farewell := self._client.farewell(now_s)) is not None:
-            self._world.farewells.append(farewell)
+            headers = {**farewell.headers, **group_headers(self._group)}
+            self._world.farewells.append(replace(farewell, headers=headers))
 
     # ---- what the client tells
 
@@ -87,7 +93,7 @@ class Viewer:
                 self._settle(event.now_s, SampleOutcome.FAILED, reason=event.reason)
             case client.Watched() if self._kind != FIRST_PLAY:
                 values = {"played_s": event.played_s, "stalled_s": event.stalled_s, "kbit": event.kbit}
-                self._world.record("watch", event.since_s, event.now_s, SampleOutcome.OK, values)
+                self._world.record("watch", event.since_s, event.now_s, SampleOutcome.OK, values, self._group)
             case client.Ended() if self._kind != FIRST_PLAY:
                 self._record_session(event)
             case client.Switched() | client.Watched() | client.Ended():
@@ -111,7 +117,7 @@ class Viewer:
             "stalls": float(ended.stalls),
             "switches": float(ended.switches),
         }
-        self._world.record("session", ended.now_s, ended.now_s, outcome, values)
+        self._world.record("session", ended.now_s, ended.now_s, outcome, values, self._group)
 
     def _settle(
         self, now_s: float, outcome: SampleOutcome, *, play_delay_s: float | None = None, reason: str | None = None
@@ -119,6 +125,6 @@ class Viewer:
         values = {} if self._lag_s is None else {"lag_s": self._lag_s}
         if play_delay_s is not None:
             values["play_delay_s"] = play_delay_s
-        self._world.record(self._kind, self._due_s, now_s, outcome, values)
+        self._world.record(self._kind, self._due_s, now_s, outcome, values, self._group)
         self._world.statistics.count("PLAY", "first frame", self._due_s, error=reason)
         self.settled = True

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from chaos import clock
+from chaos.groups import Group
 from chaos.load.arrivals import Arrival
 from chaos.load.dispatcher import Session
 from chaos.samples import SampleOutcome
@@ -15,7 +16,7 @@ from locustfiles.playback_mix import VisitKind
 from locustfiles.playback_viewer import FIRST_PLAY, Viewer
 from locustfiles.playback_world import World
 from targets.playback import client_visits as visits
-from targets.playback.client_account import Visit
+from targets.playback.client_account import Account, Visit
 
 SEARCHING_SHARE = 0.25
 """How many of those who look around search for something in the end."""
@@ -32,6 +33,7 @@ class Visitor(ABC):
         self._due_s = due_s
         self._lag_s = lag_s
         self._rng = random.Random(f"{kind}/{world.seed}/{arrival.number}")
+        self._group: Group | None = None
 
     @property
     def settled(self) -> bool:
@@ -44,7 +46,9 @@ class Visitor(ABC):
 
     def run(self) -> None:
         """Make the visit."""
-        visited = self._world.device().carry_through(self._visit(clock.monotonic_s()))
+        account = self._who()
+        self._group = self._world.group_of(account.name)
+        visited = self._world.device(self._group).carry_through(self._visit(account, clock.monotonic_s()))
         self._settle(visited.now_s, visited.outcome, visited.reason)
 
     def tick(self, now_s: float) -> None:  # noqa: B027 - most visits are too short for it
@@ -56,15 +60,19 @@ class Visitor(ABC):
             self._settle(now_s, SampleOutcome.FAILED, reason)
         self._settled = True
 
+    def _who(self) -> Account:
+        """Return the visitor's account: that of any subscriber."""
+        return self._world.account_of(self._world.anybody(self._rng), self._rng)
+
     @abstractmethod
-    def _visit(self, now_s: float) -> Visit:
+    def _visit(self, account: Account, now_s: float) -> Visit:
         """Return the visit's requests."""
 
     def _settle(self, now_s: float, outcome: SampleOutcome, reason: str) -> None:
         if self._settled:
             return
         values = {"lag_s": self._lag_s, "latency_s": now_s - self._due_s}
-        self._world.record(self._kind, self._due_s, now_s, outcome, values)
+        self._world.record(self._kind, self._due_s, now_s, outcome, values, self._group)
         failed = outcome is SampleOutcome.FAILED
         self._world.statistics.count("VISIT", self._kind, self._due_s, error=reason if failed else None)
         self._settled = True
@@ -73,8 +81,7 @@ class Visitor(ABC):
 class Browsing(Visitor):
     """Opens the home page, and sometimes searches there."""
 
-    def _visit(self, now_s: float) -> Visit:
-        account = self._world.account_of(self._world.anybody(self._rng), self._rng)
+    def _visit(self, account: Account, now_s: float) -> Visit:
         query = self._world.query(self._rng) if self._rng.random() < SEARCHING_SHARE else None
         return visits.browse(account, now_s=now_s, by_s=self._by_s, query=query)
 
@@ -82,8 +89,7 @@ class Browsing(Visitor):
 class Searching(Visitor):
     """Searches for something."""
 
-    def _visit(self, now_s: float) -> Visit:
-        account = self._world.account_of(self._world.anybody(self._rng), self._rng)
+    def _visit(self, account: Account, now_s: float) -> Visit:
         return visits.search(account, self._world.query(self._rng), now_s=now_s, by_s=self._by_s)
 
 
@@ -93,14 +99,19 @@ class LoggingIn(Visitor):
     The made-up subscribers have no passwords.
     """
 
-    def _visit(self, now_s: float) -> Visit:
-        known = self._world.known_customer(self._rng)
-        if known is not None:
-            return known.log_in(now_s=now_s, by_s=self._by_s)
-        return self._as_newcomer(now_s)
+    _is_new = False
 
-    def _as_newcomer(self, now_s: float) -> Visit:
-        account = self._world.newcomer(self._kind, self._number, self._rng)
+    def _who(self) -> Account:
+        known = self._world.known_customer(self._rng)
+        self._is_new = known is None
+        return known or self._world.newcomer(self._kind, self._number, self._rng)
+
+    def _visit(self, account: Account, now_s: float) -> Visit:
+        if not self._is_new:
+            return account.log_in(now_s=now_s, by_s=self._by_s)
+        return self._as_newcomer(account, now_s)
+
+    def _as_newcomer(self, account: Account, now_s: float) -> Visit:
         form, key = self._world.form(self._rng), self._world.key(f"{self._kind}-{self._number}")
         joined = yield from account.sign_up(**form, key=key, now_s=now_s, by_s=self._by_s)
         if joined.outcome is not SampleOutcome.OK:
@@ -121,7 +132,6 @@ class SigningUp(Visitor):
 
     def run(self) -> None:
         """Sign up, log in, open the home page, and, if all that went well, play."""
-        self._account = self._world.newcomer(self._kind, self._number, self._rng)
         super().run()
         if self._viewer is not None:
             self._viewer.run()
@@ -137,13 +147,24 @@ class SigningUp(Visitor):
         if self._viewer is not None:
             self._viewer.end(now_s, reason)
 
-    def _visit(self, now_s: float) -> Visit:
+    def _who(self) -> Account:
+        return self._world.newcomer(self._kind, self._number, self._rng)
+
+    def _visit(self, account: Account, now_s: float) -> Visit:
         form, key = self._world.form(self._rng), self._world.key(f"{self._kind}-{self._number}")
-        visited = yield from visits.become_customer(self._account, form, key=key, now_s=now_s, by_s=self._by_s)
+        visited = yield from visits.become_customer(account, form, key=key, now_s=now_s, by_s=self._by_s)
         if visited.outcome in {SampleOutcome.OK, SampleOutcome.FALLBACK}:
             self._world.remember(self._kind, self._number)
-            order = self._world.first_order(self._account, self._number, visited.now_s, self._rng)
-            self._viewer = Viewer(self._world, order, self._rng, kind=FIRST_PLAY, lag_s=None, account=self._account)
+            order = self._world.first_order(account, self._number, visited.now_s, self._rng)
+            self._viewer = Viewer(
+                self._world,
+                order,
+                self._rng,
+                kind=FIRST_PLAY,
+                lag_s=None,
+                group=self._group,
+                account=account,
+            )
         return visited
 
 

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from chaos.groups import Group, group_headers
 from chaos.load.dispatcher import Record
 from chaos.topology.model import InstanceConfig, Scalar
 from locustfiles.playback_device import Device, Statistics
@@ -37,10 +38,13 @@ class World:
         *,
         seed: int,
         settings: Mapping[str, Scalar] | None = None,
+        group_of: Callable[[str], Group | None] = lambda _: None,
     ) -> None:
         settings = settings or {}
         self.statistics = Statistics(fire)
         self.record = record
+        self.group_of = group_of
+        """The group of an account, by its name."""
         self.seed = seed  # the run's: who comes and what they watch; the target's, in config, decides who there is
         self.elb = config.calls["elb"][0].address
         self.config = ClientConfig.of(config.settings, config.disabled)
@@ -92,6 +96,7 @@ class World:
             client_ip=self._data.client_ip(subscriber),
             config=self.config,
             rng=rng,
+            name=subscriber.id,
             token=self._data.token(subscriber, self._signing_key),
         )
 
@@ -138,9 +143,9 @@ class World:
         """Return an ``Idempotency-Key`` that is used for nothing else."""
         return f"{self._run}-{what}"
 
-    def device(self) -> Device:
-        """Return a device that nobody has used."""
-        return Device(self.statistics)
+    def device(self, group: Group | None = None) -> Device:
+        """Return a device that nobody has used, of somebody in ``group``: its requests say so."""
+        return Device(self.statistics, group_headers(group))
 
     def _order(self, name: str, title: str, token: str, client_ip: str, due_s: float) -> PlayOrder:
         # Drawn apart, so that who plays what does not depend on how they watch it.

@@ -17,6 +17,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "chaos.errors",
         "chaos.events",
         "chaos.clock",
+        "chaos.groups",
         "chaos.samples",
         "chaos.units",
         "chaos.yamlfile",

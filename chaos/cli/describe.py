@@ -26,6 +26,7 @@ from chaos.faults.trouble import Extension
 from chaos.reports.gate import clock_time
 from chaos.searching import probes_at_most
 from chaos.topology.parser import load_topology
+from chaos.units import format_percent
 
 
 @click.command(short_help="Check files; list every mistake with its line.")
@@ -80,6 +81,9 @@ def plan(path: Path, seed: int | None, settings: tuple[str, ...]) -> None:
     click.echo(f"{experiment.title}\nseed {seed}")
     if kind := experiment.needs_embedded:
         click.echo(f"needs the embedded proxy (for {kind})")
+    if share := experiment.load.control_group:
+        said = format_percent(share)
+        click.echo(f"control group: {said} of the accounts; the faults fall on {said} others, in the same seconds")
     made = make_plan(experiment, topology, seed)
     for line in made.describe():
         click.echo(line)

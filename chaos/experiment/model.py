@@ -20,6 +20,15 @@ class PhaseName(StrEnum):
     RECOVERY = "recovery"
 
 
+class Reference(StrEnum):
+    """What a rule's limit may be a multiple of; the value is how it is written."""
+
+    BASELINE = "baseline"
+    """What the same metric was before the faults."""
+    CONTROL_GROUP = "control_group"
+    """What it is at the same time in the group that no fault falls on."""
+
+
 class Comparison(StrEnum):
     """How a measured value is compared with a limit."""
 
@@ -73,15 +82,25 @@ class FaultEntry:
 class Rule:
     """One line of the steady state: ``playback_availability >= 99.5%``, ``sps >= 95% of baseline``.
 
-    ``limit`` is a plain number (0.995; seconds; per second), or, when ``of_baseline`` is set, the factor applied to the
-    baseline's value. ``text`` is the rule as the user wrote it.
+    ``limit`` is a plain number (0.995; seconds; per second), or, with ``of``, the factor applied to the value of the
+    baseline or of the control group. ``text`` is the rule as the user wrote it.
     """
 
     metric: str
     comparison: Comparison
     limit: float
-    of_baseline: bool
     text: str
+    of: Reference | None = None
+
+    @property
+    def of_baseline(self) -> bool:
+        """Whether the limit is a multiple of what the baseline phase measured."""
+        return self.of is Reference.BASELINE
+
+    @property
+    def of_control_group(self) -> bool:
+        """Whether the limit is a multiple of what the control group measures at the same time."""
+        return self.of is Reference.CONTROL_GROUP
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +144,9 @@ class Load:
     settings: Mapping[str, Scalar] = field(default_factory=dict)
     surges: tuple[Surge, ...] = ()
     """They do not overlap, and end within the fault phase."""
+    control_group: float = 0.0
+    """Share of the accounts on which the faults fall, and of those beside them on which none falls (`chaos.groups`);
+    0: there are no groups, and faults fall on everybody."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

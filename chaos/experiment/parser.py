@@ -24,6 +24,7 @@ from chaos.experiment.model import (
 )
 from chaos.experiment.overrides import override
 from chaos.experiment.rules import Sentence, to_guard, to_rule
+from chaos.experiment.scoping import scoped
 from chaos.experiment.selection import candidates, edges_to
 from chaos.experiment.target import check_settings, node_of, scale
 from chaos.faults.base import Fault, Layer
@@ -84,7 +85,10 @@ def _experiment(path: Path, section: Section, topology: Topology | None) -> Expe
     load = _load(path, section, phases[PhaseName.FAULT])
     if not section.has(t.FAULTS_LIST) and not load.surges:
         section.report(t.FAULTS_LIST, f"missing; {t.FAULTS_LIST.help}")
+    steady_state, must_break = (_rules(section, topology, one) for one in (t.STEADY_STATE, t.MUST_BREAK))
     faults = _faults(section, phases[PhaseName.FAULT], topology)
+    if topology is not None:
+        faults = scoped(section, faults, [*steady_state, *must_break])
     _check_extend(section, faults, load.surges)
     return Experiment(
         file=path,
@@ -94,8 +98,8 @@ def _experiment(path: Path, section: Section, topology: Topology | None) -> Expe
         phases=phases,
         load=load,
         faults=faults,
-        steady_state=_rules(section, topology, t.STEADY_STATE),
-        must_break=_rules(section, topology, t.MUST_BREAK),
+        steady_state=steady_state,
+        must_break=must_break,
         abort_when=_guards(section, topology, phases[PhaseName.FAULT]),
         verdict=_verdict(section),
         recover_within_s=section.get(t.RECOVER_WITHIN),
@@ -148,6 +152,7 @@ def _load(path: Path, section: Section, phase_s: float) -> Load:
         max_start_lag_s=part.get_or(t.MAX_START_LAG, defaults.max_start_lag_s),
         settings=part.get_or(t.LOAD_SETTINGS, {}),
         surges=_surges(part, phase_s),
+        control_group=section.get_or(t.CONTROL_GROUP, 0.0),
     )
 
 

@@ -5,6 +5,7 @@
     rule   = metric comparison limit                     playback_availability >= 99.5%
     limit  = value in the metric's unit                  play_delay_p99_s <= 800ms
            | percentage "of baseline"                    sps >= 95% of baseline
+           | percentage "of control_group"               playback_availability >= 99% of control_group
     guard  = metric comparison value "for" duration      playback_availability < 20% for 3s
            | metric comparison value                     playback_availability < 95% with evidence 100
              "with evidence" number
@@ -21,11 +22,13 @@ from dataclasses import dataclass
 
 from chaos import units
 from chaos.errors import suggest
-from chaos.experiment.model import Comparison, Guard, Rule
+from chaos.experiment.model import Comparison, Guard, Reference, Rule
 from chaos.topology.model import Measure, Metric, Unit
 
 MAX_LENGTH = 200
-RULE_PATTERN = rf"^\s*\w+\s*(?:>=|<=|>|<)\s*{units.NUMBER} ?(?:%|ms|s|m|h|/ ?s)?(?:\s+of\s+baseline)?\s*$"
+RULE_PATTERN = (
+    rf"^\s*\w+\s*(?:>=|<=|>|<)\s*{units.NUMBER} ?(?:%|ms|s|m|h|/ ?s)?(?:\s+of\s+(?:baseline|control_group))?\s*$"
+)
 GUARD_PATTERN = (
     rf"^\s*\w+\s*(?:>=|<=|>|<)\s*{units.NUMBER} ?(?:%|ms|s|m|h|/ ?s)?\s+"
     rf"(?:for\s+{units.NUMBER} ?(?:ms|s|m|h)|with\s+evidence\s+{units.NUMBER})\s*$"
@@ -40,7 +43,7 @@ _GUARD_EXAMPLE = (
 )
 _SENTENCE = re.compile(
     r"\s*(?P<metric>[^\s<>=!]+)\s*(?P<comparison>[<>=!]{1,3})\s*(?P<limit>[^<>=]*?)"
-    r"(?P<baseline>\s+of\s+baseline)?(?:\s+for\s+(?P<duration>\S[^<>=]*?)"
+    r"(?:\s+of\s+(?P<of>baseline|control_group))?(?:\s+for\s+(?P<duration>\S[^<>=]*?)"
     r"|\s+with\s+evidence\s+(?P<evidence>\S[^<>=]*?))?\s*"
 )
 _WANTED = {
@@ -73,7 +76,7 @@ class Sentence:
     metric: str
     comparison: Comparison
     limit: str
-    of_baseline: bool
+    of: Reference | None
     duration: str | None
     evidence: str | None = None
 
@@ -92,7 +95,7 @@ def read_sentence(text: str) -> Sentence:
         metric=found["metric"],
         comparison=Comparison(found["comparison"]),
         limit=found["limit"],
-        of_baseline=found["baseline"] is not None,
+        of=None if found["of"] is None else Reference(found["of"]),
         duration=found["duration"],
         evidence=found["evidence"],
     )
@@ -105,23 +108,23 @@ def to_rule(sentence: Sentence, metrics: Mapping[str, Metric]) -> Rule:
     if sentence.evidence is not None:
         raise ValueError("a rule of the steady state has no evidence: how sure a verdict is, is said under 'verdict'")
     metric = _metric(sentence, metrics)
-    limit = _limit_of_baseline(sentence) if sentence.of_baseline else _limit(sentence, metric)
-    return Rule(
-        metric=metric.name,
-        comparison=sentence.comparison,
-        limit=limit,
-        of_baseline=sentence.of_baseline,
-        text=sentence.text,
-    )
+    if sentence.of is Reference.CONTROL_GROUP and metric.measure is Measure.RATE:
+        raise ValueError(
+            f"{metric.name} counts how many there are, and chance decides how many fall into either group; "
+            "compare a share, a quantile or a ratio with the control group"
+        )
+    limit = _limit(sentence, metric) if sentence.of is None else _factor(sentence, sentence.of)
+    return Rule(metric=metric.name, comparison=sentence.comparison, limit=limit, of=sentence.of, text=sentence.text)
 
 
 def to_guard(sentence: Sentence, metrics: Mapping[str, Metric]) -> Guard:
     """Return the guard that a sentence says."""
-    if sentence.of_baseline:
-        raise ValueError("a guard compares with a fixed limit, not with the baseline; write the limit as a value")
+    if sentence.of is not None:
+        beside = "the baseline" if sentence.of is Reference.BASELINE else "the control group"
+        raise ValueError(f"a guard compares with a fixed limit, not with {beside}; write the limit as a value")
     metric = _metric(sentence, metrics)
     limit = _limit(sentence, metric)
-    rule = Rule(metric=metric.name, comparison=sentence.comparison, limit=limit, of_baseline=False, text=sentence.text)
+    rule = Rule(metric=metric.name, comparison=sentence.comparison, limit=limit, text=sentence.text)
     if sentence.evidence is not None:
         return Guard(rule=rule, for_s=0.0, evidence=_evidence(sentence.evidence, metric))
     if sentence.duration is None:
@@ -159,8 +162,8 @@ def read_guard(text: str, metrics: Mapping[str, Metric]) -> Guard:
 
 def write_rule(rule: Rule, metric: Metric) -> str:
     """Write a rule in its shortest form, which reads as the same rule."""
-    relative = f"{units.format_percent(rule.limit)} of baseline"
-    return f"{rule.metric} {rule.comparison} {relative if rule.of_baseline else _WRITERS[metric.unit](rule.limit)}"
+    relative = f"{units.format_percent(rule.limit)} of {rule.of}"
+    return f"{rule.metric} {rule.comparison} {_WRITERS[metric.unit](rule.limit) if rule.of is None else relative}"
 
 
 def write_guard(guard: Guard, metric: Metric) -> str:
@@ -184,21 +187,22 @@ def _limit(sentence: Sentence, metric: Metric) -> float:
         limit = _READERS[metric.unit](sentence.limit)
     except ValueError:
         raise ValueError(
-            f"{metric.name} is compared with {_WANTED[metric.unit]}, or with a percentage 'of baseline', "
-            f"not with {sentence.limit!r}"
+            f"{metric.name} is compared with {_WANTED[metric.unit]}, or with a percentage 'of baseline' "
+            f"or 'of control_group', not with {sentence.limit!r}"
         ) from None
     if metric.measure in {Measure.SHARE, Measure.FALLBACK_SHARE} and limit > 1.0:
         raise ValueError(f"{metric.name} never exceeds 100%, so {sentence.limit} says nothing")
     return limit
 
 
-def _limit_of_baseline(sentence: Sentence) -> float:
+def _factor(sentence: Sentence, of: Reference) -> float:
     try:
-        limit = units.read_percent(sentence.limit)
+        factor = units.read_percent(sentence.limit)
     except ValueError:
+        beside = "baseline" if of is Reference.BASELINE else "control group"
         raise ValueError(
-            f"the baseline is scaled by a percentage, like '95% of baseline', not {sentence.limit!r}"
+            f"the {beside} is scaled by a percentage, like '95% of {of}', not {sentence.limit!r}"
         ) from None
-    if not 0 < limit <= 1000:
-        raise ValueError(f"{sentence.limit} of baseline is out of range, allowed is more than 0% and at most 100000%")
-    return limit
+    if not 0 < factor <= 1000:
+        raise ValueError(f"{sentence.limit} of {of} is out of range, allowed is more than 0% and at most 100000%")
+    return factor

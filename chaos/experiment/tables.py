@@ -16,6 +16,7 @@ from chaos.faults.base import Fault, Layer
 from chaos.faults.registry import FAULTS
 from chaos.faults.settings import SettingInfo, settings_of
 from chaos.fields import Field, Kind, ListOf, MapOf, Schema, Section, Table, Where, found, shown
+from chaos.groups import SHARE_MOST
 from chaos.kinds import Choice, File, Integer, Label, Number, Setting, Text, duration, rate, share
 from chaos.topology.model import Scalar
 from chaos.topology.tables import MAX_INSTANCES, MAX_WORKERS
@@ -260,6 +261,12 @@ STEADY_STATE = Field(
     "what must be true while the faults are there, like 'availability >= 99.5%'",
     required=True,
 )
+CONTROL_GROUP = Field(
+    "control_group",
+    replace(share(), least=0.01, most=SHARE_MOST, above=False),
+    "share of the accounts on which the faults fall, like 10%; as many others, on whom none falls, are under the same "
+    "load at the same time, and rules 'of control_group' compare with them. Without it the faults fall on everybody",
+)
 MUST_BREAK = Field(
     "must_break",
     ListOf(item=Words(RULE_PATTERN), most=20),
@@ -352,6 +359,7 @@ EXPERIMENT = Table(
     REPLICAS,
     SERVICE_WORKERS,
     FAULTS_LIST,
+    CONTROL_GROUP,
     STEADY_STATE,
     MUST_BREAK,
     ABORT_WHEN,

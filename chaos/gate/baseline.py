@@ -97,7 +97,6 @@ class Worse:
 
 def figures_of(verdict: Verdict, topology: Topology) -> Figures:
     """Return what one run measured in its fault phase, and how long its recovery took."""
-    attempts = next((phase.attempts for phase in verdict.phases if phase.name == "fault"), {})
     rules = {}
     for rule in verdict.steady_state:
         metric = topology.metrics[rule.metric]
@@ -107,7 +106,7 @@ def figures_of(verdict: Verdict, topology: Topology) -> Figures:
             metric=rule.metric,
             unit=rule.unit,
             share=metric.measure is Measure.SHARE and ">" in rule.rule,
-            attempts=(attempts.get(metric.of, 0),),
+            attempts=(rule.attempts,),
             measured=(rule.measured,),
         )
     return Figures(rules=rules, recovery_s=() if verdict.recovery_s is None else (verdict.recovery_s,))

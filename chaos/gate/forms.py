@@ -104,7 +104,11 @@ def entries_of(jobs: Sequence[Job], quick: Quick | None) -> list[Entry]:
 
 def why_not_quick(experiment: Experiment) -> str:
     """Return in words why an experiment cannot be judged on a load that stands; empty when it can."""
-    return "its load has a surge" if experiment.load.surges else ""
+    if experiment.load.surges:
+        return "its load has a surge"
+    if experiment.load.control_group:
+        return "a group of its accounts has too few attempts in a few seconds"
+    return ""
 
 
 def shorten(job: Job, quick: Quick) -> Job:
@@ -113,10 +117,11 @@ def shorten(job: Job, quick: Quick) -> Job:
     own = experiment.phases
     recovery_s = (experiment.recover_within_s or RETURN_LIMIT_S) + WINDOW_S + _SLACK_S
     if why_not_quick(experiment):
+        all_of_it = experiment.load.control_group > 0.0
         phases = {
             PhaseName.WARM_UP: min(own[PhaseName.WARM_UP], WARM_UP_S),
             PhaseName.BASELINE: min(own[PhaseName.BASELINE], BASELINE_S),
-            PhaseName.FAULT: fault_phase_s(experiment, quick.fault_s),
+            PhaseName.FAULT: own[PhaseName.FAULT] if all_of_it else fault_phase_s(experiment, quick.fault_s),
             PhaseName.RECOVERY: recovery_s,
         }
         return _changed(job, replace(experiment, phases=phases), quick, form=Form.BRIEF)

@@ -18,6 +18,7 @@ import gevent
 from gevent.event import Event
 
 from chaos import clock
+from chaos.groups import Group
 from chaos.load.arrivals import Arrival
 from chaos.samples import LAG_KIND, SURGE_FIELD, SampleOutcome
 
@@ -57,6 +58,7 @@ class Record(Protocol):
         ended_s: float,
         outcome: SampleOutcome,
         values: Mapping[str, float] | None = None,
+        group: Group | None = None,
     ) -> None:
         """Take one sample."""
 

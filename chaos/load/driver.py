@@ -84,6 +84,7 @@ class LoadDriver:
             client=client,
             settings=load.settings,
             surges=tuple(surges),
+            control_group=load.control_group,
         )
         self._follower = Follower(self._folder)
         self._process: ManagedProcess | None = None

@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from chaos.experiment.plan import PlannedSurge
+from chaos.groups import Group, group_of
 from chaos.load.arrivals import Arrival, arrivals
 from chaos.topology.model import InstanceConfig, Scalar
 from chaos.topology.wire import config_from_json, config_to_json
@@ -53,6 +54,12 @@ class LoadOrder:
     settings: Mapping[str, Scalar] = field(default_factory=dict)
     """The experiment's own ``load:`` settings."""
     surges: tuple[PlannedSurge, ...] = ()
+    control_group: float = 0.0
+    """Share of the accounts that are the experiment group, and of those that are its control group; 0: none are."""
+
+    def group_of(self, account: str) -> Group | None:
+        """Return the group of an account: its requests carry ``groups.group_headers``, its samples are marked."""
+        return group_of(account, share=self.control_group, seed=self.seed)
 
     def arrivals(self, part: int) -> Iterator[Arrival]:
         """Return the arrivals that fall to the process that has this ``part`` of them, counted from 0.
@@ -77,6 +84,7 @@ class LoadOrder:
                 "client": config_to_json(self.client),
                 "settings": dict(self.settings),
                 "surges": [asdict(surge) for surge in self.surges],
+                "control_group": self.control_group,
             },
             separators=(",", ":"),
         )
@@ -95,6 +103,7 @@ class LoadOrder:
                 client=config_from_json(fields["client"]),
                 settings=dict(fields["settings"]),
                 surges=tuple(PlannedSurge(**surge) for surge in fields["surges"]),
+                control_group=float(fields["control_group"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{ORDER_VARIABLE} does not hold an order of the runner: {error}") from error

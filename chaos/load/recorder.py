@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from chaos.groups import Group
 from chaos.load.order import SAMPLES_SUFFIX
 from chaos.samples import SampleOutcome
 
@@ -47,11 +48,13 @@ class Recorder:
         ended_s: float,
         outcome: SampleOutcome,
         values: Mapping[str, float] | None = None,
+        group: Group | None = None,
     ) -> None:
         """Take one sample; the arguments are the fields of ``chaos.samples.Sample``. Dropped when we are closed."""
         if self.closed:
             return
-        self._lines.append(_encode((kind, scheduled_s, ended_s, outcome, values or {})))
+        fields = (kind, scheduled_s, ended_s, outcome, values or {})
+        self._lines.append(_encode(fields if group is None else (*fields, group)))
         if len(self._lines) >= _BUFFER_LINES_MAX:
             self.flush()
 

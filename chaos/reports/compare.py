@@ -74,7 +74,10 @@ def _outcome(verdict: Verdict) -> Text:
 
 def _cell(verdict: Verdict, metric: Metric) -> Text:
     value = next((phase.metrics.get(metric.name) for phase in verdict.phases if phase.name == PhaseName.FAULT), None)
-    broken = any(rule.metric == metric.name and rule.outcome is Outcome.VIOLATED for rule in verdict.steady_state)
+    rules = [rule for rule in verdict.steady_state if rule.metric == metric.name]
+    if any(rule.control_group is not None for rule in rules):
+        value = rules[0].measured  # the rules are about one group, and so is this comparison
+    broken = any(rule.outcome is Outcome.VIOLATED for rule in rules)
     return Text(figure(value, metric.unit), style="red" if broken else "")
 
 

@@ -21,7 +21,9 @@ phases[]                  name, start_s, end_s, duration_s, attempts{kind: numbe
 metrics{phase{metric}}    each metric of the topology over each phase
 steady_state[]            rule, metric, outcome, measured, limit, baseline, unit, explanation;
                           interval [low, high] (null: not known, as a whole or one end), alpha: in which share of runs
-                          each end is wrong; needs_s: so many more seconds would decide it, null: decided, or never
+                          each end is wrong; needs_s: so many more seconds would decide it, null: decided, or never;
+                          attempts; where accounts are in groups, measured is the experiment group's, control_group the
+                          other's; difference [low, high]: the first less the second, for a rule of the control group
 must_break[]              what the faults had to break, in the same shape
 receipts[]                fault, kind, victims[], applied_at_s, healed_at_s, connections, bytes, touched, evidence
 recovery_s                seconds from healing until the steady state held again for good
@@ -133,8 +135,11 @@ def suite_document(results: Sequence[Result], outcome: Outcome) -> dict[str, obj
 
 
 def _rule(rule: RuleResult) -> dict[str, object]:
-    interval = None if rule.interval is None else list(rule.interval)
-    return {**dataclasses.asdict(rule), "outcome": rule.outcome.value, "interval": interval}
+    intervals = {
+        name: None if ends is None else list(ends)
+        for name, ends in (("interval", rule.interval), ("difference", rule.difference))
+    }
+    return {**dataclasses.asdict(rule), "outcome": rule.outcome.value, **intervals}
 
 
 def _machine(phase: MachinePhase) -> dict[str, object]:

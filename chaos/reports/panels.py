@@ -18,7 +18,7 @@ from rich.text import Text
 from chaos.events import BreakerState
 from chaos.experiment.model import PhaseName, Rule
 from chaos.reports.deviation import deviation
-from chaos.reports.progress import FaultSpan, Progress
+from chaos.reports.progress import FaultSpan, Progress, limit_beside
 from chaos.reports.sparkline import Point, columns_of, sparkline
 from chaos.reports.styles import OUTCOME_STYLES
 from chaos.topology.model import Measure, Metric
@@ -203,9 +203,7 @@ def _worst_of(metric: Metric, rule: Rule | None) -> Callable[[list[Point]], Poin
 def _scale(metric: Metric, rule: Rule | None, values: list[float], baseline: float | None) -> tuple[float, float]:
     if metric.measure is Measure.SHARE:
         return min([_SHARE_FLOOR, *values]), 1.0
-    limit = 0.0
-    if rule is not None:
-        limit = rule.limit * (baseline or 0.0) if rule.of_baseline else rule.limit
+    limit = (None if rule is None else limit_beside(rule, baseline)) or 0.0
     return 0.0, max([limit * 1.1, *values], default=0.0) or 1.0
 
 

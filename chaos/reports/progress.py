@@ -24,10 +24,11 @@ from chaos.events import (
     TargetStarting,
     Tick,
 )
-from chaos.experiment.model import Experiment, PhaseName, Rule
+from chaos.experiment.model import Experiment, PhaseName, Reference, Rule
 from chaos.reports.deviation import deviation
 from chaos.topology.model import Measure, Metric, Topology
-from chaos.verdict.rules import RATE_STANDARD_ERRORS, is_upward
+from chaos.verdict.briefly import RATE_STANDARD_ERRORS
+from chaos.verdict.rules import is_upward
 from chaos.verdict.statistics import rate_standard_error
 from chaos.verdict.units import figure
 
@@ -125,14 +126,14 @@ class Progress:
         return statistics.median(values) if values else None
 
     def broken(self, metric: Metric, value: float | None, baseline: float | None) -> bool | None:
-        """Return whether one second's value breaks the metric's rule; None without rule, value or baseline.
+        """Return whether one second's value breaks the metric's rule; None without rule, value or limit.
 
         For the eye alone, the verdict is made elsewhere: a rate may miss by two standard errors of one second.
         """
         rule = self.rule_for(metric.name)
-        if rule is None or value is None or (rule.of_baseline and baseline is None):
+        limit = None if rule is None else limit_beside(rule, baseline)
+        if rule is None or value is None or limit is None:
             return None
-        limit = rule.limit * (baseline or 0.0) if rule.of_baseline else rule.limit
         if metric.measure is Measure.RATE:
             slack = RATE_STANDARD_ERRORS * rate_standard_error(limit, 1.0)
             limit += -slack if is_upward(rule.comparison) else slack
@@ -228,3 +229,17 @@ class Progress:
             if guard.rule.text == event.guard and guard.rule.metric in self.topology.metrics:
                 return figure(event.measured, self.topology.metrics[guard.rule.metric].unit)
         return f"{event.measured:.4g}"
+
+
+def limit_beside(rule: Rule, baseline: float | None) -> float | None:
+    """Return a rule's limit as a plain number; None where that is not known here.
+
+    That is without a baseline that it needs, and beside a control group, whose single seconds are not told.
+    """
+    match rule.of:
+        case None:
+            return rule.limit
+        case Reference.BASELINE:
+            return None if baseline is None else rule.limit * baseline
+        case Reference.CONTROL_GROUP:
+            return None

@@ -122,7 +122,17 @@ def _rules(rules: tuple[RuleResult, ...]) -> RenderableType:
 
 
 def _measured(rule: RuleResult) -> Text:
-    """Return what was measured, and below it between what the true figure lies: ``98.9 % to 100 %``."""
+    """Return what was measured, and below it between what the true figure lies, and what the control group measured.
+
+    ``98.9 % to 100 %``, ``control group 99.6 %``.
+    """
+    text = _with_interval(rule)
+    if rule.control_group is None:
+        return text
+    return text.append(f"\ncontrol group {figure(rule.control_group, rule.unit)}", style="dim")
+
+
+def _with_interval(rule: RuleResult) -> Text:
     text = Text(figure(rule.measured, rule.unit, apart_from=rule.limit))
     match rule.interval:
         case None | (None, None):

@@ -73,12 +73,14 @@ def mean(values: Sequence[float]) -> Estimate | None:
     return Estimate(value=estimate.value, standard_error=estimate.standard_error, df=estimate.df)
 
 
-def paired_difference(experiment: Sequence[Second], control: Sequence[Second]) -> Estimate | None:
-    """Return the experiment's share less the control's, where both ran at the same time.
+def paired_difference(
+    experiment: Sequence[Second], control: Sequence[Second], *, factor: float = 1.0
+) -> Estimate | None:
+    """Return the experiment's share less ``factor`` times the control's, where both ran at the same time.
 
     Second j of both sides is left out together, so that what hits both alike (a noisy machine) cancels out:
-    ``d = sum y / sum m - sum x / sum n``, and ``d_(-j)`` without second j. Both sides have the same number of seconds
-    (ValueError otherwise); None when one of them has fewer than two seconds with anything in them.
+    ``d = sum y / sum m - factor * sum x / sum n``, and ``d_(-j)`` without second j. Both sides have the same number of
+    seconds (ValueError otherwise); None when one of them has fewer than two seconds with anything in them.
     """
     if len(experiment) != len(control):
         raise ValueError(f"{len(experiment)} seconds of the experiment beside {len(control)} of its control")
@@ -87,9 +89,11 @@ def paired_difference(experiment: Sequence[Second], control: Sequence[Second]) -
         return None
     y, m = math.fsum(one.part for one, _ in pairs), math.fsum(one.whole for one, _ in pairs)
     x, n = math.fsum(two.part for _, two in pairs), math.fsum(two.whole for _, two in pairs)
-    without = [_quotient(y - one.part, m - one.whole) - _quotient(x - two.part, n - two.whole) for one, two in pairs]
+    without = [
+        _quotient(y - one.part, m - one.whole) - factor * _quotient(x - two.part, n - two.whole) for one, two in pairs
+    ]
     return Estimate(
-        value=y / m - x / n,
+        value=y / m - factor * x / n,
         standard_error=_spread(without),
         df=len(pairs) - 1,
         silence=1.0 / m if y == 0 else 0.0,

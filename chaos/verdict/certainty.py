@@ -6,6 +6,9 @@ Every measure is turned round so that more is worse, and held against a threshol
     QUANTILE                share of values beyond the limit          against 1 - q, or q
     RATIO, RATE             the figure itself, negated for ">="       against the limit, negated likewise
 
+    ... of control_group    how much worse the experiment     against what the factor and the margin allow
+                            group is than the control group
+
 so that one rule decides all of them: broken when even the lower end is above the threshold, or when a gambler who bet
 on it second by second would be rich (``chaos.statistics.betting``: it sees blocks of bad seconds that the interval
 takes for chance); shown to hold when even the upper end is not above it, nor would be after the worst second once more.
@@ -22,9 +25,9 @@ from itertools import cycle, islice, pairwise
 from chaos.experiment.model import VerdictSettings
 from chaos.statistics.betting import most_evidence
 from chaos.statistics.deciding import first_second, more_seconds, shrunk
-from chaos.statistics.jackknife import Estimate, Second, difference, mean, share
+from chaos.statistics.jackknife import Estimate, Second, difference, mean, paired_difference, share
 from chaos.statistics.quantiles import design_effect, quantile_interval
-from chaos.statistics.resampling import ROUNDS, quantile_difference_interval
+from chaos.statistics.resampling import ROUNDS, paired_quantile_difference_interval, quantile_difference_interval
 from chaos.statistics.student import t_quantile
 from chaos.topology.model import Measure, Unit
 from chaos.verdict.rules import RuleCheck, Span
@@ -55,6 +58,8 @@ class Certainty:
     """Whether it is sure that the rule, less its margin, holds."""
     needs_s: int | None
     """In how many more seconds of the same one of the two is sure; None when never."""
+    difference: Interval | None = None
+    """Of a rule of the control group: by how much the experiment group's figure lies above the control group's."""
 
 
 def tolerated(check: RuleCheck, limit: float, margin: float) -> float:
@@ -88,6 +93,7 @@ def certainty(check: RuleCheck, span: Span, limit: float, settings: VerdictSetti
         broken=by_bets or low > found.threshold,
         shown=shown_now,
         needs_s=needs_s,
+        difference=found.difference,
     )
 
 
@@ -114,14 +120,20 @@ class _Scale:
     """How many samples were on the wrong side; None where that is no number of samples."""
     written: Callable[[float, float], Interval]
     """From the ends on this scale to those of the metric."""
+    difference: Interval | None = None
+    """Beside a control group: the interval of the difference of the two groups' figures."""
 
 
 def _scale(check: RuleCheck, span: Span, limit: float, threshold: float, alpha: float) -> _Scale:
     match check.metric.measure:
+        case Measure.SHARE | Measure.FALLBACK_SHARE if check.rule.of_control_group:
+            return _of_pair(check, span, limit, abs(threshold - limit), alpha)
+        case Measure.RATIO if check.rule.of_control_group:
+            return _of_pair(check, span, limit, abs(threshold - limit), alpha)
         case Measure.SHARE | Measure.FALLBACK_SHARE:
             return _of_share(check, span, threshold)
-        case Measure.QUANTILE if check.rule.of_baseline:
-            return _of_quantile_and_baseline(check, span, limit, threshold, alpha)
+        case Measure.QUANTILE if check.rule.of is not None:
+            return _of_quantile_and_other(check, span, limit, threshold, alpha)
         case Measure.QUANTILE:
             return _of_quantile(check, span, threshold, alpha)
         case Measure.RATIO | Measure.RATE:
@@ -162,7 +174,7 @@ def _wrong(check: RuleCheck, span: Span) -> list[Second]:
 
 def _of_quantile(check: RuleCheck, span: Span, threshold: float, alpha: float) -> _Scale:
     q = _quantile(check)
-    values = [check.store.values(check.metric, *second) for second in seconds_of(span)]
+    values = _values(check, span)
     beyond = [
         Second(sum(1 for value in some if not check.rule.comparison.holds(value, threshold)), len(some))
         for some in values
@@ -186,26 +198,25 @@ def _of_quantile(check: RuleCheck, span: Span, threshold: float, alpha: float) -
     )
 
 
-def _of_quantile_and_baseline(check: RuleCheck, span: Span, limit: float, threshold: float, alpha: float) -> _Scale:
-    """A quantile less its limit, with the baseline's own uncertainty in it: both are resampled."""
-    before, sign = check.baseline.span, -1.0 if check.upward else 1.0
-    assert before is not None
-    sides = [[check.store.values(check.metric, *second) for second in seconds_of(one)] for one in (span, before)]
+def _of_quantile_and_other(check: RuleCheck, span: Span, limit: float, threshold: float, alpha: float) -> _Scale:
+    """A quantile less its limit, with the limit's own uncertainty in it: both are resampled."""
+    sign = -1.0 if check.upward else 1.0
+    sides = _values(check, span), _other_values(check, span)
     size = sum(len(second) for side in sides for second in side)
-    ends = quantile_difference_interval(
-        sides[0],
-        sides[1],
-        _quantile(check),
-        alpha,
-        random.Random(_RESAMPLING_SEED),
-        factor=check.rule.limit,
-        rounds=max(_ROUNDS_MIN, min(ROUNDS, _SORTED_MAX // max(1, size))),
-    )
-    value = check.value(span)
+
+    def ends(factor: float) -> tuple[float, float] | None:
+        q, rng = _quantile(check), random.Random(_RESAMPLING_SEED)
+        rounds = max(_ROUNDS_MIN, min(ROUNDS, _SORTED_MAX // max(1, size)))
+        if check.rule.of_control_group:
+            pairs = list(zip(*sides, strict=True))
+            return paired_quantile_difference_interval(pairs, q, alpha, rng, factor=factor, rounds=rounds)
+        return quantile_difference_interval(*sides, q, alpha, rng, factor=factor, rounds=rounds)
+
+    between, value = ends(check.rule.limit), check.value(span)
     estimate = None
-    if ends is not None and value is not None:
-        df = max(1, min(len(sides[0]), len(sides[1])) - 1)
-        error = (ends[1] - ends[0]) / 2.0 / t_quantile(1.0 - alpha, df)
+    if between is not None and value is not None:
+        df = max(1, min(len(side) for side in sides) - 1)
+        error = (between[1] - between[0]) / 2.0 / t_quantile(1.0 - alpha, df)
         estimate = Estimate(value=sign * (value - limit), standard_error=error, df=df)
     return _Scale(
         estimate=estimate,
@@ -213,7 +224,72 @@ def _of_quantile_and_baseline(check: RuleCheck, span: Span, limit: float, thresh
         later=lambda more: None if estimate is None else shrunk(estimate, more),
         shares=None,
         written=lambda low, high: _positive(*_turned(sign, low, high, limit)),
+        difference=ends(1.0) if check.rule.of_control_group else None,
     )
+
+
+def _values(check: RuleCheck, span: Span) -> list[list[float]]:
+    return [check.store.values(check.metric, *second) for second in seconds_of(span)]
+
+
+def _other_values(check: RuleCheck, span: Span) -> list[list[float]]:
+    """Return the values, second by second, of which the limit is a multiple."""
+    if check.rule.of_control_group:
+        return _values(check.beside, span)
+    before = check.baseline.span
+    assert before is not None
+    return _values(check, before)
+
+
+def _of_pair(check: RuleCheck, span: Span, limit: float, slack: float, alpha: float) -> _Scale:
+    """The experiment group's share or ratio less ``factor`` times the control group's, second by second.
+
+    A second is left out of both groups at once, so that what hits both alike cancels out (``paired_difference``). Of a
+    share that may not fall the failures are compared: ``a >= f * b`` is ``(1 - a) - f * (1 - b) <= 1 - f``. ``slack``
+    is what the margin allows beyond that. Nobody bets here: in a second in which only one group fails it is an even
+    chance which one, so that it takes as many of them to win as the interval takes.
+    """
+    factor, share_of = check.rule.limit, check.metric.measure is not Measure.RATIO
+    failures = share_of and check.upward
+    sign = -1.0 if check.upward and not failures else 1.0
+    of = _wrong if share_of else _figures
+    pairs = list(zip(of(check, span), of(check.beside, span), strict=True))
+    allowed = 1.0 - factor if failures else 0.0
+
+    def sure(some: Sequence[tuple[Second, Second]], times: float = factor) -> Estimate | None:
+        own = paired_difference([one for one, _ in some], [two for _, two in some], factor=times)
+        return None if own is None else replace(own, value=sign * own.value, silence=own.silence if sign > 0 else 0.0)
+
+    def written(low: float, high: float) -> Interval:
+        ends = _positive(*_turned(-1.0 if failures else sign, low, high, limit + allowed if failures else limit))
+        return (min(1.0, ends[0] or 0.0), min(1.0, ends[1] or 0.0)) if share_of else ends
+
+    plain = sure(pairs, 1.0)
+    return _Scale(
+        estimate=sure(pairs),
+        threshold=allowed + slack,
+        later=lambda more: sure(_pairs_once_more(pairs, more, lambda d: sign * d, factor)),
+        shares=None,
+        written=written,
+        difference=None if plain is None else _turned(-1.0 if failures else sign, *plain.interval(alpha), 0.0),
+    )
+
+
+def _pairs_once_more(
+    pairs: Sequence[tuple[Second, Second]], more: int, worse: Callable[[float], float], factor: float
+) -> list[tuple[Second, Second]]:
+    """Return the seconds, so many more of them over again, and the one in which the groups differed most once more."""
+    known = [pair for pair in pairs if pair[0].whole > 0 or pair[1].whole > 0]
+    if not known:
+        return []
+    there = list(islice(cycle(known), len(known) + more))
+
+    def apart(pair: tuple[Second, Second]) -> float:
+        own, other = (one.part / one.whole if one.whole > 0 else 0.0 for one in pair)
+        return worse(own - factor * other)
+
+    worst = max(there, key=apart)
+    return [*there, worst] if apart(worst) > 0.0 else there
 
 
 def _of_figure(check: RuleCheck, span: Span, threshold: float) -> _Scale:

@@ -41,13 +41,17 @@ def guard_value(
     trips it; what is returned is the metric over all of them.
 
     A target in which every attempt hangs gives no outcomes: put a guard on a rate (``sps < 5/s for 3s``) beside one
-    on a share where that can happen. A rule "of baseline" needs ``baseline`` and never trips without it.
+    on a share where that can happen. Where accounts are in groups it goes by the experiment group's, a rate by
+    everybody's (``SampleStore.judged``). A rule "of baseline" needs ``baseline`` and never trips without it.
     """
     metric = topology.metrics.get(guard.rule.metric)
-    if metric is not None and guard.evidence is not None:
+    if metric is None:
+        return None
+    store = store.judged(metric)
+    if guard.evidence is not None:
         return _by_evidence(guard, metric, guard.evidence, store=store, start_s=since_s, now_s=now_s)
     start_s = now_s - guard.for_s
-    if metric is None or start_s < since_s or guard.for_s <= 0:
+    if start_s < since_s or guard.for_s <= 0:
         return None
     if metric.measure is not Measure.RATE and not _measured_throughout(metric, store, start_s, now_s):
         return None

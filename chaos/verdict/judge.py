@@ -27,6 +27,7 @@ from chaos.experiment.model import Experiment, Load, PhaseName, VerdictSettings
 from chaos.experiment.plan import SURGE
 from chaos.samples import SampleOutcome
 from chaos.topology.model import Topology
+from chaos.verdict.briefly import holds_briefly
 from chaos.verdict.machine import MachinePhase, starved
 from chaos.verdict.model import PhaseResult, ReceiptResult, RuleResult, Verdict
 from chaos.verdict.recovery import WINDOW_S
@@ -198,6 +199,12 @@ def _find_void(findings: _Findings, case: _Case, receipts: Sequence[ReceiptResul
             findings.void.append(f"the {what} ({said}): what was measured says nothing about it")
     if (case.experiment.faults or case.experiment.load.surges) and not receipts:
         findings.void.append("no fault was applied, so that nothing was tested")
+    kinds = {case.topology.metrics[rule.metric].of for rule in case.experiment.steady_state if rule.of_control_group}
+    if kinds and not any(case.store.has_groups(kind) for kind in kinds):
+        findings.void.append(
+            f"no {' or '.join(sorted(kinds))} was in the experiment group or in the control group: "
+            "the locustfile does not put its accounts into groups (docs/verdicts.md says how)"
+        )
     lag_s = _start_lag_s(case.store, case.phases, until=PhaseName.FAULT)
     if _lagged(lag_s, case.experiment.load):
         findings.void.append(_lag_words(lag_s, case.experiment.load))
@@ -257,7 +264,7 @@ def _unwell_in(checks: Sequence[RuleCheck], span: Span) -> list[str]:
     return [
         f"{UNWELL}in the baseline {_state(check, span)}"
         for check in checks
-        if not check.rule.of_baseline and check.holds_in_small_window(span) is False
+        if not check.rule.of_baseline and holds_briefly(check, span) is False
     ]
 
 
@@ -329,7 +336,13 @@ def _find_recovery(findings: _Findings, case: _Case, recovered_s: float | None) 
         )
         return
     last = (end_s - WINDOW_S, end_s)
-    broken = [check for check in case.checks() if check.holds_in_small_window(last) is False]
+    if all(check.rule.of_control_group and holds_briefly(check, last) is None for check in case.checks()):
+        findings.unknown.append(
+            f"{WINDOW_S:g} s hold too few attempts of the two groups to see the steady state hold again; "
+            "leave recover_within out, or add a rule with a fixed limit"
+        )
+        return
+    broken = [check for check in case.checks() if holds_briefly(check, last) is False]
     findings.violated.append(
         f"the steady state did not hold again in the {seen} after healing"
         + (f": in the last {WINDOW_S:g} s {_state(broken[0], last)}" if broken else "")

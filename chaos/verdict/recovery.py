@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from chaos.experiment.model import PhaseName, Rule
 from chaos.topology.model import Topology
+from chaos.verdict.briefly import holds_briefly
 from chaos.verdict.rules import Baseline, RuleCheck, checks_of
 from chaos.verdict.windows import SampleStore
 
@@ -30,7 +31,7 @@ def recovery_s(
     end of the recovery phase. Later windows count too: a system that is well for a second and then falls back has not
     recovered. A window holds when no rule is broken in it and at least one was measured; how a rule is compared in
     so few samples (rates may miss by two standard errors, one failed attempt alone is no relapse) is said at
-    ``RuleCheck.holds_in_small_window``. Rules "of baseline" refer to the baseline phase.
+    ``chaos.verdict.briefly``. Rules "of baseline" refer to the baseline phase.
 
     0.0 means that the first window after healing held already. None also when the recovery phase is shorter than
     one window: then nothing was shown.
@@ -48,5 +49,5 @@ def recovery_s(
 
 
 def _window_holds(checks: Sequence[RuleCheck], start_s: float) -> bool:
-    told = [check.holds_in_small_window((start_s, start_s + WINDOW_S)) for check in checks]
+    told = [holds_briefly(check, (start_s, start_s + WINDOW_S)) for check in checks]
     return False not in told and True in told

@@ -1,21 +1,18 @@
-"""A rule held against a window: its limit as a number, and what a few seconds may and may not prove."""
+"""A rule held against a window: what was measured there, its limit as a number, and how many samples it takes."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from chaos.experiment.model import Comparison, Rule
+from chaos.experiment.model import Comparison, Reference, Rule
+from chaos.groups import Group
 from chaos.topology.model import Measure, Metric
-from chaos.verdict.statistics import rate_standard_error
 from chaos.verdict.windows import SampleStore, Tally
 
-RATE_STANDARD_ERRORS = 2.0
-"""By how many standard errors a rate counted over a few seconds may miss its limit."""
-
-LONE_FAILURE_ATTEMPTS = 10
-"""From this many attempts on, a single failure in a few seconds is an accident and not a relapse."""
+SAMPLES_MIN = 10
+"""Fewer samples than this in a whole phase decide nothing."""
 
 REFUSALS_STANDARD_ERRORS = 3.0
 """By how many standard errors the refusals of a window may differ from the baseline's share of them by chance."""
@@ -49,7 +46,7 @@ class Baseline:
         offered = store.offered(*span)
         kinds = {metric.of for metric in metrics.values()}
         return cls(
-            values={name: store.measure(metric, *span) for name, metric in metrics.items()},
+            values={name: store.judged(metric).measure(metric, *span) for name, metric in metrics.items()},
             offered_per_s=offered / (span[1] - span[0]) if offered else None,
             refused_share={kind: store.tally(kind, *span).refused / offered for kind in kinds} if offered else {},
             span=span,
@@ -63,7 +60,10 @@ class RuleCheck:
     rule: Rule
     metric: Metric
     store: SampleStore
+    """By what it is judged: with a control group, the samples of the experiment group."""
     baseline: Baseline
+    control: SampleStore | None = None
+    """The samples of the control group; None where the rule is judged by everybody's."""
 
     @property
     def upward(self) -> bool:
@@ -77,6 +77,22 @@ class RuleCheck:
     def tally(self, span: Span) -> Tally:
         """Return how many attempts due in the window had which outcome."""
         return self.store.tally(self.metric.of, *span)
+
+    @property
+    def beside(self) -> RuleCheck:
+        """The same check in the control group."""
+        assert self.control is not None, f"{self.rule.text}: no control group"
+        return replace(self, store=self.control, control=None)
+
+    def control_value(self, span: Span) -> float | None:
+        """Return what was measured in the control group; None where there is none, or nothing was measured."""
+        return None if self.control is None else self.beside.value(span)
+
+    def samples(self, span: Span) -> int:
+        """Return how many samples the measurement rests on; compared with a control group, those of the smaller one."""
+        if self.rule.of_control_group and self.control is not None:
+            return min(_samples(self.store, self.metric, span), _samples(self.control, self.metric, span))
+        return _samples(self.store, self.metric, span)
 
     def load_ratio(self, span: Span) -> float:
         """Return how many arrivals the window was offered, as a multiple of what the baseline was offered.
@@ -103,45 +119,64 @@ class RuleCheck:
         return (offered - explained) / (span[1] - span[0]) / before if before else 1.0
 
     def limit(self, span: Span) -> float | None:
-        """Return the limit as a plain number; None when it needs a baseline that was not measured.
+        """Return the limit as a plain number; None when it needs a baseline or control that was not measured.
 
-        ``95% of baseline`` is 0.95 times the baseline's value; for a rate also times ``load_ratio``.
+        ``95% of baseline`` is 0.95 times the baseline's value; for a rate also times ``load_ratio``. ``99% of
+        control_group`` is 0.99 times what the control group measures in the same window.
         """
-        if not self.rule.of_baseline:
-            return self.rule.limit
-        before = self.baseline.values.get(self.rule.metric)
-        return None if before is None else self.rule.limit * before * self.load_ratio(span)
+        match self.rule.of:
+            case None:
+                return self.rule.limit
+            case Reference.BASELINE:
+                before = self.baseline.values.get(self.rule.metric)
+                return None if before is None else self.rule.limit * before * self.load_ratio(span)
+            case Reference.CONTROL_GROUP:
+                beside = self.control_value(span)
+                return None if beside is None else self.rule.limit * beside
 
-    def holds_in_small_window(self, span: Span) -> bool | None:
-        """Return whether the rule holds in a window of a few seconds; None when that cannot be told.
 
-        A few seconds hold few samples, so two allowances are made that a whole phase does not get:
+def samples_needed(check: RuleCheck, limit: float) -> int:
+    """Return how many samples a phase needs so that one bad sample alone does not decide the rule.
 
-        - a *rate* may miss its limit by two standard errors of a Poisson count (50 a second over 3 s: 150 give or
-          take 12, so ``>= 47.5 /s`` is met from 39.5 /s on);
-        - a *share* is not broken by one single failure among ten or more attempts (of 150 attempts one failure is
-          0.67 %: ``>= 99.5 %`` would otherwise ask for none at all, which is another rule).
-
-        Everything else is compared plainly. Attempts without anything to measure (no play succeeded, so that there
-        is no play delay) break a rule; where nothing was attempted, or the baseline is missing, nothing can be told.
-        """
-        limit, value = self.limit(span), self.value(span)
-        if limit is None:
-            return None
-        if self.metric.measure is Measure.RATE:
-            slack = RATE_STANDARD_ERRORS * rate_standard_error(limit, span[1] - span[0])
-            return self.rule.comparison.holds(value or 0.0, limit + (-slack if self.upward else slack))
-        tally = self.tally(span)
-        if value is None:
-            return None if tally.counted == 0 or self.metric.measure is Measure.RATIO else False
-        if self.rule.comparison.holds(value, limit):
-            return True
-        lone = self.metric.measure is Measure.SHARE and self.upward and tally.failed <= 1
-        return lone and tally.counted >= LONE_FAILURE_ATTEMPTS
+    With n attempts one failure costs 1/n: ``>= 99.5 %`` leaves room for 0.5 %, so 200 attempts are the fewest among
+    which a failure may happen at all; with 20, the rule would in truth ask for 100 %, and hold by luck. In the
+    same way a p99 needs 100 values. ``>= 99 % of control_group`` leaves room for 1 % between the groups, and takes 100
+    attempts in each. Never fewer than ``SAMPLES_MIN``; a limit of 100 % has no room and needs no more.
+    """
+    match check.metric.measure:
+        case Measure.SHARE | Measure.FALLBACK_SHARE:
+            allowed = check.rule.limit if check.rule.of_control_group else limit
+            room = 1.0 - allowed if check.upward else limit
+        case Measure.QUANTILE:
+            share = 0.5 if check.metric.quantile is None else check.metric.quantile
+            room = min(share, 1.0 - share)
+        case Measure.RATE | Measure.RATIO:
+            return 0
+    return max(SAMPLES_MIN, math.ceil((1.0 - 1e-9) / room)) if room > 1e-9 else SAMPLES_MIN
 
 
 def checks_of(
     rules: Sequence[Rule], metrics: Mapping[str, Metric], store: SampleStore, baseline: Baseline
 ) -> tuple[RuleCheck, ...]:
-    """Return the check of each rule, in order."""
-    return tuple(RuleCheck(rule=rule, metric=metrics[rule.metric], store=store, baseline=baseline) for rule in rules)
+    """Return the check of each rule, in order; where accounts are in groups, on the experiment group's samples."""
+    return tuple(check_of(rule, metrics[rule.metric], store, baseline) for rule in rules)
+
+
+def check_of(rule: Rule, metric: Metric, store: SampleStore, baseline: Baseline) -> RuleCheck:
+    """Return the check of one rule."""
+    judged = store.judged(metric)
+    control = None if judged is store else store.of(Group.CONTROL)
+    return RuleCheck(rule=rule, metric=metric, store=judged, baseline=baseline, control=control)
+
+
+def _samples(store: SampleStore, metric: Metric, span: Span) -> int:
+    tally = store.tally(metric.of, *span)
+    match metric.measure:
+        case Measure.SHARE:
+            return tally.counted
+        case Measure.FALLBACK_SHARE:
+            return tally.good
+        case Measure.QUANTILE:
+            return len(store.values(metric, *span))
+        case Measure.RATE | Measure.RATIO:
+            return tally.total

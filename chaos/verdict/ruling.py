@@ -10,12 +10,10 @@ from chaos.statistics.deciding import seconds_for
 from chaos.topology.model import Measure, Unit
 from chaos.verdict.certainty import Certainty, certainty, tolerated
 from chaos.verdict.model import RuleResult
-from chaos.verdict.rules import RuleCheck, Span
+from chaos.verdict.rules import SAMPLES_MIN, RuleCheck, Span, samples_needed
 from chaos.verdict.units import figure, plural
 from chaos.verdict.windows import Tally
 
-SAMPLES_MIN = 10
-"""Fewer samples than this in a whole phase decide nothing."""
 CLEAR_FAILURES = 2
 """Where nothing at all succeeded, so many failures are no accident."""
 
@@ -38,7 +36,7 @@ def rule_on(check: RuleCheck, span: Span, settings: VerdictSettings = _DEFAULTS)
         outcome, sentence = _without_figures(check, limit, tally)
     else:
         sure = certainty(check, span, limit, settings)
-        outcome, why, needs_s = _decide(check, span, measured, limit, tally, settings, sure)
+        outcome, why, needs_s = _decide(check, span, measured, limit, settings, sure)
         sentence = _figures(check, span, measured, limit)
         missed = not check.rule.comparison.holds(measured, limit)
         sentence += _worst(check, span) if missed and outcome is not Outcome.HELD else ""
@@ -51,39 +49,26 @@ def rule_on(check: RuleCheck, span: Span, settings: VerdictSettings = _DEFAULTS)
         measured=measured if tally.total else None,
         limit=limit,
         baseline=check.baseline.values.get(check.rule.metric),
+        attempts=tally.total,
+        control_group=check.control_value(span),
         unit=check.metric.unit.value,
         explanation=sentence,
         interval=None if sure is None else sure.interval,
         alpha=None if sure is None else settings.alpha,
         needs_s=needs_s,
+        difference=None if sure is None else sure.difference,
     )
-
-
-def samples_needed(check: RuleCheck, limit: float) -> int:
-    """Return how many samples a phase needs so that one bad sample alone does not decide the rule.
-
-    With n attempts one failure costs 1/n: ``>= 99.5 %`` leaves room for 0.5 %, so 200 attempts are the fewest among
-    which a failure may happen at all; with 20, the rule would in truth ask for 100 %, and hold by luck. In the
-    same way a p99 needs 100 values. Never fewer than ``SAMPLES_MIN``; a limit of 100 % has no room and needs no more.
-    """
-    match check.metric.measure:
-        case Measure.SHARE | Measure.FALLBACK_SHARE:
-            room = 1.0 - limit if check.upward else limit
-        case Measure.QUANTILE:
-            share = 0.5 if check.metric.quantile is None else check.metric.quantile
-            room = min(share, 1.0 - share)
-        case Measure.RATE | Measure.RATIO:
-            return 0
-    return max(SAMPLES_MIN, math.ceil((1.0 - 1e-9) / room)) if room > 1e-9 else SAMPLES_MIN
 
 
 def _without_figures(check: RuleCheck, limit: float | None, tally: Tally) -> tuple[Outcome, str]:
     title, of = check.metric.title, check.metric.of
+    if limit is None and check.rule.of_control_group:
+        return Outcome.INCONCLUSIVE, _without_control(check)
     if limit is None:
         sentence = f"{title} is to be compared with the baseline, but the baseline phase measured none"
         return Outcome.INCONCLUSIVE, sentence
     if tally.total == 0:
-        return Outcome.INCONCLUSIVE, f"no {of} was attempted in the fault phase, so {title} is unknown"
+        return Outcome.INCONCLUSIVE, f"no {of} was attempted in the fault phase{_where(check)}, so {title} is unknown"
     if check.metric.measure is Measure.QUANTILE and tally.good == 0 and tally.failed and not check.upward:
         outcome = Outcome.VIOLATED if tally.failed >= CLEAR_FAILURES else Outcome.INCONCLUSIVE
         return outcome, f"{title} has no value, because none of {plural(of, tally.failed)} succeeded"
@@ -95,23 +80,23 @@ def _decide(
     span: Span,
     measured: float,
     limit: float,
-    tally: Tally,
     settings: VerdictSettings,
     sure: Certainty,
 ) -> tuple[Outcome, str, int | None]:
     """Return the outcome, what there is to say beyond the figures, and how many more seconds would decide it."""
-    if check.rule.of_baseline and limit == 0 and check.upward:
-        return Outcome.INCONCLUSIVE, "the baseline was 0 too, and nothing can be compared with that", None
+    if check.rule.of is not None and limit == 0 and check.upward:
+        other = "the baseline" if check.rule.of_baseline else "the control group's"
+        return Outcome.INCONCLUSIVE, f"{other} was 0 too, and nothing can be compared with that", None
     holds = check.rule.comparison.holds(measured, limit)
     margin = settings.margin
     if sure.broken and not check.rule.comparison.holds(measured, tolerated(check, limit, margin or 0.0)):
         return Outcome.VIOLATED, "", None
-    number, needed = _samples(check, span, tally), samples_needed(check, limit)
+    number, needed = check.samples(span), samples_needed(check, limit)
     length_s = span[1] - span[0]
     if number < needed and (margin is None or number < SAMPLES_MIN):
         more_s = seconds_for(needed - number, number / length_s)
         all_of_it = f", {needed * length_s / number:.0f} s of this load" if number else ""
-        few = plural(check.metric.of, number)
+        few = plural(check.metric.of, number) + (" in each group" if check.rule.of_control_group else "")
         return Outcome.INCONCLUSIVE, f"{few} are too few to tell: it takes {needed}{all_of_it}", more_s
     if sure.shown if margin is not None else holds:
         return Outcome.HELD, "", None
@@ -126,28 +111,18 @@ def _decide(
     return Outcome.INCONCLUSIVE, f"{what}: {sure.needs_s} s more like these would tell", sure.needs_s
 
 
-def _samples(check: RuleCheck, span: Span, tally: Tally) -> int:
-    """Return how many samples a measurement rests on."""
-    match check.metric.measure:
-        case Measure.SHARE:
-            return tally.counted
-        case Measure.FALLBACK_SHARE:
-            return tally.good
-        case Measure.QUANTILE:
-            return len(check.store.values(check.metric, *span))
-        case Measure.RATE | Measure.RATIO:
-            return tally.total
-
-
 # -- words ----------------------------------------------------------------------------------------------------------
 
 
 def _figures(check: RuleCheck, span: Span, measured: float, limit: float) -> str:
     rule, metric = check.rule, check.metric
     text = (
-        f"{metric.title} was {figure(measured, metric.unit, apart_from=limit)} where "
+        f"{metric.title} was {figure(measured, metric.unit, apart_from=limit)}{_where(check)} where "
         f"{rule.comparison} {figure(limit, metric.unit)} was asked"
     )
+    if rule.of_control_group:
+        beside = figure(check.control_value(span), metric.unit, apart_from=measured)
+        return f"{text} ({figure(rule.limit, Unit.PERCENT)} of the control group's {beside})"
     if not rule.of_baseline:
         return text
     before = figure(check.baseline.values.get(rule.metric), metric.unit)
@@ -158,8 +133,24 @@ def _figures(check: RuleCheck, span: Span, measured: float, limit: float) -> str
     return f"{text} ({figure(rule.limit, Unit.PERCENT)} of the baseline's {before}{offered})"
 
 
+def _where(check: RuleCheck) -> str:
+    """Say in whom it was measured, where that is not everybody."""
+    return "" if check.control is None else " in the experiment group"
+
+
+def _without_control(check: RuleCheck) -> str:
+    title, of = check.metric.title, check.metric.of
+    if check.control is None:
+        return f"{title} is to be compared with the control group, but no {of} was in either group"
+    return f"{title} is to be compared with the control group, but nothing was measured there"
+
+
 def _interval(check: RuleCheck, sure: Certainty, settings: VerdictSettings) -> str:
     """Say between what the true figure lies."""
+    if check.rule.of_control_group and sure.difference is not None:
+        ends = " and ".join(figure(end, check.metric.unit) for end in sure.difference)
+        level = figure(1.0 - settings.alpha, Unit.PERCENT)
+        return f"; less the control group's: between {ends}, each end {level} sure"
     if sure.interval is None:
         return ""
     low, high = (figure(end, check.metric.unit) for end in sure.interval)

@@ -16,8 +16,10 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from enum import StrEnum
 
+from chaos.groups import Group
 from chaos.samples import LAG_KIND, SURGE_FIELD, Sample, SampleOutcome
 from chaos.statistics.quantiles import quantile
 from chaos.topology.model import Measure, Metric
@@ -186,6 +188,29 @@ class SampleStore:
     def __init__(self, origin_s: float) -> None:
         self.origin_s = origin_s
         self._kinds: dict[str, _Columns] = {}
+        self._groups: dict[Group, SampleStore] = {}
+
+    def of(self, group: Group) -> SampleStore:
+        """Return the samples of one group, as a store of their own, which grows with this one."""
+        return self._groups.setdefault(group, SampleStore(self.origin_s))
+
+    def judged(self, metric: Metric) -> SampleStore:
+        """Return the samples by which a rule on this metric is judged.
+
+        Where accounts are in groups, those of the experiment group: the faults fall on nobody else. But a rate is that
+        of all, since chance decides how many arrivals fall into a group; and so is a kind that is in no group.
+        """
+        if metric.measure is Measure.RATE or not self.has_groups(metric.of):
+            return self
+        return self.of(Group.EXPERIMENT)
+
+    def has_groups(self, kind: str) -> bool:
+        """Return whether any sample of ``kind`` was one of a group's."""
+        return any(store.has(kind) for store in self._groups.values())
+
+    def has(self, kind: str) -> bool:
+        """Return whether there is any sample of ``kind``."""
+        return kind in self._kinds
 
     def add(self, samples: Iterable[Sample]) -> None:
         """Take in samples in any order. Raises ValueError for a sample whose moments are not numbers."""
@@ -197,6 +222,8 @@ class SampleStore:
             if columns is None:
                 columns = self._kinds[sample.kind] = _Columns()
             columns.add(scheduled_s, ended_s, _CODE[sample.outcome], sample.values)
+            if sample.group is not None:
+                self.of(sample.group).add([replace(sample, group=None)])
 
     def __len__(self) -> int:
         return sum(len(columns.outcomes) for columns in self._kinds.values())
@@ -250,6 +277,16 @@ class SampleStore:
     ) -> dict[str, float | None]:
         """Return each metric over the last ``window_s`` seconds, by what ended in them, as a ``Tick`` carries it."""
         return {name: self.measure(one, now_s - window_s, now_s, by=Moment.ENDED) for name, one in metrics.items()}
+
+    def live_groups(
+        self, metrics: Mapping[str, Metric], names: Iterable[str], now_s: float, window_s: float = 1.0
+    ) -> dict[str, dict[str, float | None]] | None:
+        """Return for each group what ``live_values`` returns, of these metrics; None where there are no groups.
+
+        Metrics that are judged by everybody's samples are left out.
+        """
+        own = {name: metrics[name] for name in names if self.judged(metrics[name]) is not self}
+        return {group.value: self.of(group).live_values(own, now_s, window_s) for group in Group} if own else None
 
     def series(
         self, metric: Metric, start_s: float, end_s: float, *, by: Moment = Moment.SCHEDULED

@@ -44,6 +44,7 @@ class Account:
         client_ip: str,
         config: ClientConfig,
         rng: random.Random,
+        name: str = "",
         token: str = "",
         email: str = "",
         password: str = "",
@@ -53,6 +54,8 @@ class Account:
         self._rng = rng
         self._email = email
         self._password = password
+        self.name = name or email
+        """By what it is known for as long as it exists: a subscriber's id, or the e-mail address of a new one."""
         self.client_ip = client_ip
         """Where its device is."""
         self.token = token

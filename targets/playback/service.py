@@ -24,6 +24,7 @@ from chaos.resilience.web import (
     ServiceClient,
     blame_middleware,
     deadline_middleware,
+    group_middleware,
     isolation_handler,
     request_context_middleware,
 )
@@ -192,7 +193,7 @@ def application(
     no need of these: ``isolated`` off spares it their cost. ``shares_answers`` gives each request a context of its own,
     for services whose commands have a cache key or a collapser.
     """
-    middlewares: list[Middleware] = [blame_middleware(CallFailed)] if isolated else []
+    middlewares: list[Middleware] = [blame_middleware(CallFailed), group_middleware] if isolated else []
     if context.config.shared_fd is not None:
         middlewares.insert(0, _admin_asks_one_worker(context.config))
     if isolated and context.isolation.enabled:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from chaos.events import MetricLabel
+from chaos.groups import Group as AccountGroup
 from chaos.reports.deviation import deviation
 from chaos.reports.html.documents import number, records, shown, text
 from chaos.reports.html.graphdata import Ways
@@ -187,11 +188,18 @@ def _plots(group: Group, ways: Ways) -> Iterator[dict[str, object]]:
 def _metric_plot(group: Group, name: str, *, more: bool) -> dict[str, object]:
     label = metric_label(group, name)
     titles = ("experiment", "control") if group.control is not None else (label.title,)
-    lines = [
-        _line(run, at, title, "experiment" if at == 0 else "control", series, label.unit)
-        for at, (run, title) in enumerate(zip(group.runs, titles, strict=True))
-        if (series := run.timeline.series.get(("value", name))) is not None
-    ]
+    lines = []
+    for at, (run, title) in enumerate(zip(group.runs, titles, strict=True)):
+        colour = "experiment" if at == 0 else "control"
+        sides: list[tuple[Key, AccountGroup | None]] = [(("group", one.value, name), one) for one in AccountGroup]
+        if not any(key in run.timeline.series for key, _ in sides):
+            sides = [(("value", name), None)]
+        for key, one in sides:
+            series = run.timeline.series.get(key)
+            if series is not None:
+                said = title if one is None else _of_run(f"{one} group", group, at)
+                tint = "pair2" if one is AccountGroup.CONTROL else colour
+                lines.append(_line(run, at, said, tint, series, label.unit))
     return {"title": label.title, "unit": label.unit, "lines": lines, "limits": _limits(group, name), "more": more}
 
 
@@ -237,7 +245,7 @@ def _limits(group: Group, name: str) -> list[list[object]]:
     rules = [rule for rule in records(group.run.verdict, "steady_state") if text(rule, "metric") == name]
     return [
         [_short(limit), f"{text(rule, 'rule').removeprefix(name).strip()} ({shown(limit, text(rule, 'unit'))})"]
-        if "baseline" in text(rule, "rule")
+        if " of " in text(rule, "rule")
         else [_short(limit), text(rule, "rule").removeprefix(name).strip()]
         for rule in rules
         if (limit := number(rule, "limit")) is not None

@@ -138,4 +138,5 @@ def _rule(document: Document) -> RuleResult:
         baseline=number(document, "baseline"),
         unit=unit if unit in {one.value for one in Unit} else Unit.PLAIN.value,
         explanation=text(document, "explanation"),
+        control_group=number(document, "control_group"),
     )

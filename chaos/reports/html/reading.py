@@ -42,6 +42,8 @@ class Second(NamedTuple):
     """What was measured; a metric without a value is left out."""
     counts: Mapping[str, Mapping[str, int]]
     breakers: Sequence[Breaker]
+    groups: Mapping[str, Mapping[str, float]]
+    """What was measured in each group of accounts; empty where there are none."""
 
 
 class Machine(NamedTuple):
@@ -93,10 +95,15 @@ def second_of(tick: Tick) -> Second:
     return Second(
         tick.t_s,
         tick.phase,
-        {name: value for name, value in tick.values.items() if value is not None and math.isfinite(value)},
+        _measured(tick.values),
         tick.counts,
         [Breaker(one.instance, one.command, one.state, one.calls, one.errors) for one in tick.breakers],
+        {group: _measured(values) for group, values in (tick.groups or {}).items()},
     )
+
+
+def _measured(values: Mapping[Any, Any]) -> dict[str, float]:
+    return {str(name): float(value) for name, value in values.items() if value is not None and math.isfinite(value)}
 
 
 def entry_of(event: Event) -> Entry:
@@ -183,11 +190,12 @@ def _second(document: Mapping[str, object]) -> Second:
     if not 0 <= t_s <= SECONDS_MAX:
         raise ValueError("t_s: no moment of a run")
     breakers: Any = document.get("breakers", ())  # what it is not, is a TypeError below
+    groups: Any = document.get("groups") or {}
     try:
         return Second(
             float(t_s),
             phase,
-            {str(name): float(value) for name, value in values.items() if value is not None and math.isfinite(value)},
+            _measured(values),
             {str(kind): {str(said): int(number) for said, number in one.items()} for kind, one in counts.items()},
             [
                 Breaker(
@@ -195,6 +203,7 @@ def _second(document: Mapping[str, object]) -> Second:
                 )
                 for one in breakers
             ],
+            {str(group): _measured(measured) for group, measured in groups.items()},
         )
     except (TypeError, KeyError, AttributeError, OverflowError) as failure:
         raise ValueError(f"not a tick's values: {failure}") from None

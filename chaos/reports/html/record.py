@@ -23,6 +23,7 @@ from chaos.events import (
     TargetReady,
     TargetStarting,
 )
+from chaos.groups import Group
 from chaos.reports.html.breakers import Breakers
 from chaos.reports.html.reading import End, Entry, Machine, Second, Trouble, entry_of
 from chaos.reports.html.timeline import Key, Timeline
@@ -222,6 +223,8 @@ class RunReader:
     def _second(self, run: RunRecord, second: Second) -> None:
         run.end_s = max(run.end_s, second.t_s)
         values: list[tuple[Key, float]] = [(("value", name), value) for name, value in second.values.items()]
+        for group in Group:
+            values += [(("group", group.value, name), value) for name, value in second.groups.get(group, {}).items()]
         for kind in second.counts:
             if len(run.kinds) < KINDS_MAX:
                 run.kinds[kind] = None

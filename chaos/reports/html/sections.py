@@ -106,10 +106,12 @@ def _rule(rule: Document, what: str, theirs: Document | None) -> list[object]:
     said = f"{what}{text(rule, 'explanation').rstrip('.')}."
     needs_s = number(rule, "needs_s")
     more = f"{figure(needs_s, 's')} more would tell" if needs_s is not None and needs_s > 0 else ""
+    beside = number(rule, "control_group")
+    also = element("span", f"control group {shown(beside, unit)}", class_="explained") if beside is not None else ""
     row: list[object] = [
         joined([element("code", text(rule, "rule")), element("span", said, class_="explained")]),
         joined([chip(outcome(rule), text(rule, "outcome")), element("span", more, class_="explained") if more else ""]),
-        shown(measured, unit, apart_from=limit),
+        joined([shown(measured, unit, apart_from=limit), also]),
         shown(limit, unit),
         interval_in_words(ends, unit),
         ruler(measured, limit, ends),

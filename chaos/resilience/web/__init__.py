@@ -2,7 +2,8 @@
 
 For a server::
 
-    app = web.Application(middlewares=[blame_middleware(), deadline_middleware, request_context_middleware])
+    first = [blame_middleware(), group_middleware, deadline_middleware]
+    app = web.Application(middlewares=[*first, request_context_middleware])
     app.router.add_get("/isolation", isolation_handler(isolation))
 
 For its calls to other services: ``isolate`` around every request of a ``ClientSession``; or ``ServiceClient``, which
@@ -14,6 +15,7 @@ from chaos.resilience.web.server import (
     Handler,
     blame_middleware,
     deadline_middleware,
+    group_middleware,
     isolation_handler,
     request_context_middleware,
 )
@@ -28,6 +30,7 @@ __all__ = [
     "ServiceFailed",
     "blame_middleware",
     "deadline_middleware",
+    "group_middleware",
     "isolate",
     "isolation_handler",
     "request_context_middleware",

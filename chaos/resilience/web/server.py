@@ -1,4 +1,4 @@
-"""The server's side in aiohttp: the caller's deadline, a context for each request, whose fault a failure is, states."""
+"""The server's side in aiohttp: the caller's deadline and group, a context for each request, whom to blame, states."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from aiohttp.typedefs import Middleware
 
 from chaos.resilience.deadline import DEADLINE_HEADER, Deadline, from_header
 from chaos.resilience.errors import BulkheadFull, DeadlineSpent, IsolationError, Overloaded
+from chaos.resilience.groups import GROUP_HEADER, set_group
 from chaos.resilience.isolation import Isolation
 from chaos.resilience.metrics import CommandSnapshot
 from chaos.resilience.request import RequestContext
@@ -41,6 +42,13 @@ async def deadline_middleware(request: web.Request, handler: Handler) -> web.Str
         return web.json_response({"error": "the deadline had passed when the request arrived"}, status=504)
     with Deadline.within(left_s):
         return await handler(request)
+
+
+@web.middleware
+async def group_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Let what is asked in order to answer a request belong to the group that the request belongs to."""
+    set_group(request.headers.get(GROUP_HEADER))
+    return await handler(request)
 
 
 @web.middleware

@@ -21,8 +21,8 @@ the service answered                  raised
 (nothing in time)                     ``TimeoutError``; inside a command, the command's ``DeadlineExceeded``
 ====================================  =====================================================================
 
-It sends the current deadline and priority as headers and waits no longer than it. ``enabled=False`` leaves
-the deadline alone (no header, no time limit of its own), for controls; the mapping of answers stays.
+It sends the current deadline, priority and group as headers and waits no longer than the deadline. ``enabled=False``
+leaves the deadline alone (no header, no time limit of its own), for controls; the mapping of answers stays.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ import aiohttp
 from chaos.resilience.deadline import DEADLINE_HEADER, current_scope, to_header
 from chaos.resilience.errors import BadRequest, DeadlineSpent, Overloaded
 from chaos.resilience.expiry import ends_this_task
+from chaos.resilience.groups import GROUP_HEADER, current_group
 from chaos.resilience.shedding import PRIORITY_HEADER, Priority, current_priority
 
 _UNLIMITED = aiohttp.ClientTimeout(total=None)
@@ -126,6 +127,8 @@ class ServiceClient:
         sent = dict(headers or {})
         if (priority := current_priority()) is not Priority.NORMAL:
             sent[PRIORITY_HEADER] = priority.to_header()
+        if group := current_group():
+            sent[GROUP_HEADER] = group
         timeout = _UNLIMITED
         if self._enabled:
             scope = current_scope()

@@ -11,13 +11,15 @@ from hypothesis import strategies as st
 
 from chaos.errors import UsageError
 from chaos.experiment import tables as t
-from chaos.experiment.model import Comparison, Metastability, PhaseName, Selector, Surge, VerdictSettings
+from chaos.experiment.model import Comparison, Metastability, PhaseName, Reference, Selector, Surge, VerdictSettings
 from chaos.experiment.parser import load_experiment
+from chaos.experiment.plan import plan
 from chaos.faults.base import Stream
 from chaos.faults.hook import Hook
 from chaos.faults.host import Kill
 from chaos.faults.network import Latency
 from chaos.faults.registry import FAULTS
+from chaos.faults.requests import HttpDelay
 from tests.unit.experiment.building import Project
 
 
@@ -87,8 +89,8 @@ WRONG = {
         {"sed": "sed: 3"},
         (
             "x.yaml:7: sed: unknown key, allowed here: title, description, target, seed, tags, phases, load, settings, "
-            "replicas, workers, faults, steady_state, must_break, abort_when, verdict, recover_within, metastability, "
-            "control, did you mean 'seed'?"
+            "replicas, workers, faults, control_group, steady_state, must_break, abort_when, verdict, recover_within, "
+            "metastability, control, did you mean 'seed'?"
         ),
     ),
     "a missing key": (
@@ -190,7 +192,7 @@ WRONG = {
         {"steady_state": "steady_state:\n  - availability >= 99%\n  - delay_p99_s <= 800"},
         (
             "x.yaml:8: steady_state.1: delay_p99_s is compared with a duration, like 800ms or 2s, "
-            "or with a percentage 'of baseline', not with '800'"
+            "or with a percentage 'of baseline' or 'of control_group', not with '800'"
         ),
     ),
     "an alpha of half": (
@@ -597,3 +599,75 @@ def test_a_guard_by_evidence_is_read(project: Project):
     (guard,) = project.load(abort_when="abort_when: [availability < 95% with evidence 100]")[0].abort_when
     assert (guard.evidence, guard.for_s, guard.rule.limit) == (100.0, 0.0, 0.95)
     assert guard.rule.text == "availability < 95% with evidence 100"
+
+
+# ---- a control group
+
+GROUPED = {
+    "control_group": "control_group: 10%",
+    "faults": "faults: [{kind: http_delay, service: orders, from: front, delay_ms: 200, path: /rank}]",
+    "steady_state": 'steady_state: ["availability >= 99% of control_group", "delay_p99_s <= 800ms"]',
+}
+
+
+def test_a_control_group_scopes_the_faults_to_the_experiment_group(project: Project):
+    experiment, topology = project.load(**GROUPED)
+    assert experiment.load.control_group == 0.1
+    assert experiment.steady_state[0].of is Reference.CONTROL_GROUP
+    (entry,) = experiment.faults
+    assert isinstance(entry.fault, HttpDelay)
+    assert (entry.fault.header, entry.fault.header_value) == ("X-Chaos-Group", "experiment")
+    assert (entry.fault.path, entry.fault.delay_ms) == ("/rank", 200)
+    said = "\n".join(plan(experiment, topology, 1).describe())
+    assert "header X-Chaos-Group, header_value experiment" in said
+    alone, _ = project.load()
+    assert alone.load.control_group == 0.0
+
+
+def test_the_scope_stays_in_a_control(project: Project):
+    experiment, _ = project.load({"faults.0.delay_ms": "400"}, **GROUPED)
+    (entry,) = experiment.faults
+    assert isinstance(entry.fault, HttpDelay)
+    assert (entry.fault.header_value, entry.fault.delay_ms) == ("experiment", 400)
+
+
+WRONG_GROUPS = {
+    "a fault on everybody": (
+        {"faults": "faults: [{kind: latency, service: orders, latency_ms: 200}]"},
+        (
+            "faults.0.kind: falls on everybody whose requests come by, and with a control_group it has to fall on "
+            "one group alone; allowed are http_delay, http_status, http_abort, http_throttle, http_corrupt, "
+            "http_drop_header"
+        ),
+    ),
+    "a header of one's own": (
+        {"faults": "faults: [{kind: http_status, service: orders, status: 500, header: X-Passport}]"},
+        "faults.0.header: is taken: with a control_group the framework itself writes X-Chaos-Group here",
+    ),
+    "no rule that compares": (
+        {"steady_state": 'steady_state: ["availability >= 99%"]'},
+        "control_group: no rule compares with it; write one, like 'playback_availability >= 99% of control_group'",
+    ),
+    "a rule without a group": (
+        {"control_group": ""},
+        "steady_state: compares with the control group, and there is none; write 'control_group: 10%' beside it",
+    ),
+    "a surge alone": (
+        {"faults": "", "load": "load: {locustfile: load.py, rate: 30/s, surges: [{rate: 60/s}]}"},
+        "control_group: needs a fault, which falls on one of the two groups; a surge falls on everybody",
+    ),
+    "more than all accounts": (
+        {"control_group": "control_group: 60%"},
+        "control_group: 60% is out of range",
+    ),
+    "a rate": (
+        {"steady_state": "steady_state: [orders_per_s >= 9% of control_group, availability >= 9% of control_group]"},
+        "steady_state.0: orders_per_s counts how many there are, and chance decides how many fall into either group",
+    ),
+}
+
+
+@pytest.mark.parametrize(("keys", "said"), WRONG_GROUPS.values(), ids=WRONG_GROUPS)
+def test_what_does_not_go_with_a_control_group_is_explained(project: Project, keys: dict[str, str], said: str):
+    (problem,) = project.problems(**{**GROUPED, **keys})
+    assert said in problem

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chaos.experiment.model import Comparison, Guard, Rule
+from chaos.experiment.model import Comparison, Guard, Reference, Rule
 from chaos.experiment.rules import GUARD_PATTERN, RULE_PATTERN, read_guard, read_rule, write_guard, write_rule
 from chaos.topology.model import Measure, Metric, Unit
 
@@ -24,23 +24,25 @@ METRICS = {
 }
 
 READS = {
-    "availability >= 99.5%": ("availability", Comparison.AT_LEAST, 0.995, False),
-    "availability>=99.5 %": ("availability", Comparison.AT_LEAST, 0.995, False),
-    "  delay_s   <= 800ms ": ("delay_s", Comparison.AT_MOST, 0.8, False),
-    "delay_s < 2 m": ("delay_s", Comparison.BELOW, 120.0, False),
-    "sps > 28.5": ("sps", Comparison.ABOVE, 28.5, False),
-    "sps > 28.5/s": ("sps", Comparison.ABOVE, 28.5, False),
-    "sps >= 95% of baseline": ("sps", Comparison.AT_LEAST, 0.95, True),
-    "delay_s <= 150%  of  baseline": ("delay_s", Comparison.AT_MOST, 1.5, True),
-    "items <= 3": ("items", Comparison.AT_MOST, 3.0, False),
-    "stalled <= 120%": ("stalled", Comparison.AT_MOST, 1.2, False),
+    "availability >= 99.5%": ("availability", Comparison.AT_LEAST, 0.995, None),
+    "availability>=99.5 %": ("availability", Comparison.AT_LEAST, 0.995, None),
+    "  delay_s   <= 800ms ": ("delay_s", Comparison.AT_MOST, 0.8, None),
+    "delay_s < 2 m": ("delay_s", Comparison.BELOW, 120.0, None),
+    "sps > 28.5": ("sps", Comparison.ABOVE, 28.5, None),
+    "sps > 28.5/s": ("sps", Comparison.ABOVE, 28.5, None),
+    "sps >= 95% of baseline": ("sps", Comparison.AT_LEAST, 0.95, Reference.BASELINE),
+    "delay_s <= 150%  of  baseline": ("delay_s", Comparison.AT_MOST, 1.5, Reference.BASELINE),
+    "availability >= 99% of control_group": ("availability", Comparison.AT_LEAST, 0.99, Reference.CONTROL_GROUP),
+    "delay_s<=150% of  control_group": ("delay_s", Comparison.AT_MOST, 1.5, Reference.CONTROL_GROUP),
+    "items <= 3": ("items", Comparison.AT_MOST, 3.0, None),
+    "stalled <= 120%": ("stalled", Comparison.AT_MOST, 1.2, None),
 }
 
 
 @pytest.mark.parametrize("text", READS)
 def test_a_rule_is_read(text: str):
     rule = read_rule(text, METRICS)
-    assert (rule.metric, rule.comparison, rule.limit, rule.of_baseline) == READS[text]
+    assert (rule.metric, rule.comparison, rule.limit, rule.of) == READS[text]
     assert rule.text == " ".join(text.split())
     assert re.match(RULE_PATTERN, text)
 
@@ -59,6 +61,10 @@ WRONG = {
     "availability <= 101%": "availability never exceeds 100%, so 101% says nothing",
     "sps >= 3 of baseline": "the baseline is scaled by a percentage, like '95% of baseline', not '3'",
     "sps >= 0% of baseline": "out of range",
+    "items <= 0% of control_group": "0% of control_group is out of range",
+    "items <= 3 of control_group": "the control group is scaled by a percentage, like '95% of control_group', not '3'",
+    "sps >= 95% of control_group": "sps counts how many there are, and chance decides how many fall into either group",
+    "availability >= 99% of control": "not with '99% of control'",
     "speed >= 3": "no metric 'speed', the target has: availability, stalled, delay_s, sps, items",
     "availability >= 99% for 3s": "has no 'for 3s'",
     "availability >= 99% with evidence 100": "a rule of the steady state has no evidence",
@@ -75,7 +81,8 @@ def test_a_wrong_rule_is_explained(text: str):
 
 WRONG_GUARDS = {
     "availability < 20%": "has no time",
-    "availability < 20% of baseline for 3s": "a guard compares with a fixed limit",
+    "availability < 20% of baseline for 3s": "a guard compares with a fixed limit, not with the baseline",
+    "availability < 20% of control_group for 3s": "a guard compares with a fixed limit, not with the control group",
     "availability < 20% for 3": "not a duration",
     "availability < 20% for 0s": "'for 0s' is out of range",
     "availability < 20% for ever": "not a duration",
@@ -95,14 +102,15 @@ def test_a_wrong_guard_is_explained(text: str):
 @st.composite
 def rules(draw: st.DrawFn, *, relative: bool) -> Rule:
     metric = draw(st.sampled_from(list(METRICS.values())))
-    of_baseline = relative and draw(st.booleans())
-    hundredths = draw(st.integers(1, 100 if metric.measure is Measure.SHARE and not of_baseline else 10_000_000))
-    scale = draw(st.sampled_from([1, 10, 1000])) * (100 if metric.unit is Unit.PERCENT or of_baseline else 1)
+    references = [None, Reference.BASELINE, *([] if metric.measure is Measure.RATE else [Reference.CONTROL_GROUP])]
+    of = draw(st.sampled_from(references)) if relative else None
+    hundredths = draw(st.integers(1, 100 if metric.measure is Measure.SHARE and of is None else 10_000_000))
+    scale = draw(st.sampled_from([1, 10, 1000])) * (100 if metric.unit is Unit.PERCENT or of else 1)
     return Rule(
         metric=metric.name,
         comparison=draw(st.sampled_from(Comparison)),
-        limit=min(hundredths / scale, 1000.0) if of_baseline else hundredths / scale,
-        of_baseline=of_baseline,
+        limit=min(hundredths / scale, 1000.0) if of else hundredths / scale,
+        of=of,
         text="",
     )
 
@@ -111,9 +119,7 @@ def rules(draw: st.DrawFn, *, relative: bool) -> Rule:
 def test_a_rule_that_is_written_reads_as_itself(rule: Rule):
     text = write_rule(rule, METRICS[rule.metric])
     again = read_rule(text, METRICS)
-    assert again == Rule(
-        metric=rule.metric, comparison=rule.comparison, limit=rule.limit, of_baseline=rule.of_baseline, text=text
-    )
+    assert again == Rule(metric=rule.metric, comparison=rule.comparison, limit=rule.limit, of=rule.of, text=text)
     assert re.match(RULE_PATTERN, text)
 
 

@@ -27,6 +27,7 @@ def rule(
     text: str = "playback_availability >= 99.5%",
     limit: float = 0.995,
     unit: str = "%",
+    attempts: int = 230,
     outcome: Outcome = Outcome.HELD,
 ) -> RuleResult:
     return RuleResult(
@@ -38,6 +39,7 @@ def rule(
         baseline=None,
         unit=unit,
         explanation=f"{text} was {outcome}",
+        attempts=attempts,
     )
 
 

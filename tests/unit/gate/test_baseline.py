@@ -61,7 +61,7 @@ def test_the_figures_of_a_run_are_its_rules_with_the_attempts_of_the_fault_phase
 
 def verdict_with_two_rules():
     delay = rule(0.3, text="play_delay_p99_s <= 1500ms", limit=1.5, unit="s")
-    return replace(verdict(attempts=200, recovery_s=1.5), steady_state=(rule(0.985), delay))
+    return replace(verdict(attempts=200, recovery_s=1.5), steady_state=(rule(0.985, attempts=200), delay))
 
 
 def test_the_same_again_is_not_worse():

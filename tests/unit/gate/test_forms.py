@@ -92,6 +92,16 @@ def test_a_surge_needs_a_load_of_its_own_and_is_told_so():
     assert entry.job.experiment.phases[PhaseName.FAULT] == 1.0 + 4.0 + STORY_S, "until its story is told"
 
 
+def test_a_control_group_needs_the_whole_fault_phase_and_is_told_so():
+    entry = entry_of("play/one_tenth_unranked")
+    (job,) = shipped("play/one_tenth_unranked")
+    assert entry.job.form is Form.BRIEF
+    assert entry.why_not_quick == "a group of its accounts has too few attempts in a few seconds"
+    assert entry.job.load.control_group == 0.1
+    assert entry.job.experiment.phases[PhaseName.FAULT] == job.experiment.phases[PhaseName.FAULT]
+    assert entry.job.experiment.steady_state == job.experiment.steady_state
+
+
 def test_a_fault_that_creeps_in_is_told_to_its_end():
     (job,) = shipped("edge/creeping_release")
     assert [fault.at_s for fault in job.experiment.faults] == [0.0, 2.0, 4.0]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 import pytest
 
 from chaos.experiment.plan import PlannedSurge
+from chaos.groups import Group, group_of
 from chaos.load.order import CALM_FILE, LoadOrder
 from chaos.topology.model import CalledInstance, InstanceConfig
 
@@ -27,6 +29,16 @@ def order(folder: Path) -> LoadOrder:
 
 def test_an_order_arrives_as_it_was_sent(tmp_path: Path):
     assert LoadOrder.from_json(order(tmp_path).to_json()) == order(tmp_path)
+
+
+def test_accounts_are_in_groups_only_where_that_was_ordered(tmp_path: Path):
+    accounts = [f"account-{number}" for number in range(1000)]
+    assert {order(tmp_path).group_of(account) for account in accounts} == {None}
+    grouped = LoadOrder.from_json(replace(order(tmp_path), control_group=0.1).to_json())
+    assert [grouped.group_of(account) for account in accounts] == [
+        group_of(account, share=0.1, seed=5) for account in accounts
+    ]
+    assert {grouped.group_of(account) for account in accounts} == {*Group, None}
 
 
 def test_an_order_with_half_a_surge_is_none(tmp_path: Path):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from chaos.errors import EnvironmentFailure
+from chaos.groups import Group
 from chaos.load.follower import Follower
 from chaos.load.order import LoadOrder, read_moment, write_moment
 from chaos.load.recorder import Recorder
@@ -30,6 +31,23 @@ def test_what_is_recorded_is_read_once(tmp_path):
         )
         assert follower.read() == [expected]
         assert follower.read() == []
+
+
+def test_a_sample_says_whose_group_it_was(tmp_path):
+    with Recorder(tmp_path) as recorder:
+        for group in (*Group, None):
+            recorder.record("play", 1.0, 1.5, SampleOutcome.OK, {}, group)
+    written = spool(tmp_path).read_text()
+    read = Follower(tmp_path).read()
+    assert [one.group for one in read] == [Group.EXPERIMENT, Group.CONTROL, None]
+    assert written == "".join(one.to_line() for one in read)
+    assert written.splitlines()[1:] == ['["play",1.0,1.5,"ok",{},"control"]', '["play",1.0,1.5,"ok",{}]']
+
+
+@pytest.mark.parametrize("rest", ['"nobody"', "1", '"control","control"'])
+def test_a_sample_of_a_group_that_there_is_not_is_none(rest):
+    with pytest.raises(ValueError, match=r"not a"):
+        Sample.from_line(f'["play",1.0,1.5,"ok",{{}},{rest}]')
 
 
 def test_closing_writes_what_is_left_and_drops_what_comes_after(tmp_path):

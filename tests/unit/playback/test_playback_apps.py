@@ -10,6 +10,8 @@ import pytest
 from aiohttp import web
 from redis import Redis
 
+from chaos.groups import GROUP_HEADER
+from targets.playback.passport import HEADER
 from targets.playback.validation import Plan, Refusal, refusal
 from tests.unit.playback.apps_backend import Backend
 from tests.unit.playback.little_target import TODAY, dead_address, passport_of, running_valkey
@@ -228,6 +230,37 @@ async def test_without_steering_the_static_ranking_answers_unless_it_or_isolatio
         if status == 200:
             assert answer[1]["degraded"] == ["steering.rank"]
             assert {oca["isp"] for oca in answer[1]["ocas"][:2]} == {"alpha"}
+
+
+@pytest.mark.parametrize("disabled", [("stream_limits",), ("stream_limits", "isolation")])
+async def test_steering_hears_whose_group_a_play_is(valkey, disabled):
+    """The two plays come in the same moment: what one of them is in must not become the other's."""
+    async with Backend(disabled=disabled) as target:
+        heard = []
+
+        async def rank(request):
+            heard.append(request.headers.get(GROUP_HEADER))
+            await asyncio.sleep(0.02)
+            return web.json_response((await target.get(ranking, request.path_qs))[1])
+
+        await target.build(valkey)
+        ranking = target.steering
+        target.steering = await target.serve(steering_that(rank, target))
+        apps = await target.start_apps(valkey)
+        passport, title = target.granted()
+        groups = ("experiment", "control", "")
+        asked = [
+            target.post(
+                apps,
+                "/grants",
+                {"title": title, "stream": f"test-{number}"},
+                **{HEADER: passport.to_header(), **({GROUP_HEADER: group} if group else {})},
+            )
+            for number, group in enumerate(groups)
+        ]
+        answers = await asyncio.gather(*asked)
+    assert sorted(status for status, _ in answers) == [200] * len(groups)
+    assert {group or "" for group in heard} == set(groups)
 
 
 async def test_a_slow_steering_is_not_waited_for(valkey):

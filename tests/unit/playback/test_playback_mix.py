@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import re
 from itertools import islice
 from pathlib import Path
 
 import pytest
+from gevent.server import StreamServer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chaos import clock
+from chaos.groups import Group
 from chaos.load.arrivals import arrivals
 from chaos.topology.parser import load_topology
 from locustfiles.playback_mix import PER_PLAY, VisitKind, schedules, shares_of
@@ -71,13 +75,19 @@ def test_the_rate_of_visits_is_their_share_of_the_plays():
 
 
 class Recorded(list):
-    def __call__(self, kind, scheduled_s, ended_s, outcome, values=None):
+    def __init__(self) -> None:
+        self.groups = []
+
+    def __call__(self, kind, scheduled_s, ended_s, outcome, values=None, group=None):
         self.append((kind, scheduled_s, ended_s, outcome, values))
+        self.groups.append(group)
 
 
-def world(*, start_s: float = 12.5, seed: int = 7, **settings) -> World:
-    client = config("client", calls={"elb": ["127.0.0.1:6000"]})
-    made = World(lambda **_: None, client, Recorded(), seed=seed, settings=settings)
+def world(
+    *, start_s: float = 12.5, seed: int = 7, elb: str = "127.0.0.1:6000", group_of=lambda _: None, **settings
+) -> World:
+    client = config("client", calls={"elb": [elb]})
+    made = World(lambda **_: None, client, Recorded(), seed=seed, settings=settings, group_of=group_of)
     made.begin(start_s)
     return made
 
@@ -143,6 +153,50 @@ def test_a_visit_without_an_outcome_at_the_end_has_failed_once(kind):
     visit.end(103.0, "no outcome by the end of the run")
     visit.end(104.0, "again")
     assert one.record == [(kind, 100.0, 103.0, "failed", {"lag_s": 0.002, "latency_s": 3.0})]
+
+
+@pytest.mark.parametrize("kind", VisitKind)
+def test_a_visitors_requests_and_sample_say_which_group_the_account_is_in(kind):
+    for group in (*Group, None):
+        asked, names = [], []
+        with heard(asked) as address:
+            one = world(elb=address, group_of=lambda name, group=group, names=names: names.append(name) or group)
+            visitor(one, kind)(next(arrivals(7, 1.0)), clock.monotonic_s(), 0.0).run()
+        assert one.record.groups == [group]
+        assert re.fullmatch(r"subscriber-\d{5}|(signup|login)-7-\w+-0@example\.com", names[0])
+        headers = re.findall(r"X-Chaos-Group: (\w+)", "".join(asked))
+        assert headers == ([] if group is None else [group.value] * len(asked))
+        assert asked
+
+
+def test_a_players_requests_and_samples_say_which_group_the_account_is_in():
+    asked = []
+    with heard(asked) as address:
+        one = world(elb=address, group_of=lambda name: Group.EXPERIMENT)
+        viewer = Viewer.arriving(one, next(arrivals(7, 1.0)), clock.monotonic_s(), 0.0)
+        viewer.run()
+    assert [kind for kind, *_ in one.record] == ["play"]
+    assert one.record.groups == [Group.EXPERIMENT]
+    assert asked
+    assert all("X-Chaos-Group: experiment" in head for head in asked)
+
+
+@contextlib.contextmanager
+def heard(asked):
+    """A load balancer behind which nobody is: it notes what it is asked, and answers that it failed."""
+
+    def answer(connection, _):
+        with contextlib.suppress(OSError):
+            while head := connection.recv(65536).decode():
+                asked.append(head)
+                connection.sendall(b"HTTP/1.1 503 Unavailable\r\nContent-Length: 0\r\n\r\n")
+
+    server = StreamServer(("127.0.0.1", 0), answer)
+    server.start()
+    try:
+        yield f"127.0.0.1:{server.server_port}"
+    finally:
+        server.stop(timeout=0.1)
 
 
 def test_every_kind_of_sample_has_a_metric_and_no_metric_is_of_a_kind_that_nothing_records():

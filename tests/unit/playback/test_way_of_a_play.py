@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from chaos.groups import GROUP_HEADER
 from targets.playback.asyncio_player import AsyncioPlayer
 from targets.playback.client import PlaybackClient
 from targets.playback.client_order import ClientConfig, PlayOrder
@@ -68,6 +69,18 @@ class Apps:
 
         app.router.add_post("/grants", grants)
         return app
+
+
+@pytest.mark.parametrize("disabled", [(), ("isolation",)])
+async def test_the_group_of_a_play_reaches_the_end_of_the_way_whatever_is_switched_off(disabled):
+    async with Way(disabled=disabled) as target:
+        apps = Apps(target.data)
+        await target.build(await target.serve(apps.app()))
+        for group in ("experiment", "control", "anybody", None):
+            status, _ = await target.play(**({} if group is None else {GROUP_HEADER: group}))
+            assert status == 200
+        said = [headers.get(GROUP_HEADER) for headers, _ in apps.asked]
+    assert said == ["experiment", "control", None, None]
 
 
 async def test_a_play_is_answered_as_the_client_expects_it():

@@ -54,6 +54,8 @@ FIELDS = {
     ("Tick", "values"): st.dictionaries(words, st.none() | numbers, max_size=4),
     ("Tick", "counts"): st.dictionaries(words, st.dictionaries(words, st.integers(), max_size=3), max_size=3),
     ("Tick", "breakers"): st.lists(breaker, max_size=3).map(tuple),
+    ("Tick", "groups"): st.none()
+    | st.dictionaries(words, st.dictionaries(words, st.none() | numbers, max_size=4), max_size=2),
     ("RunEnded", "verdict"): st.dictionaries(words, plain_json, max_size=3),
     ("RunEnded", "outcome"): st.sampled_from(Outcome),
     ("MetastabilitySearched", "verdict"): st.dictionaries(words, plain_json, max_size=3),

@@ -202,6 +202,24 @@ def test_several_experiments_have_a_line_each_and_the_worst_outcome(width):
     assert "exit code 3" in lines[-1]
 
 
+def test_beside_its_control_an_experiment_with_groups_is_shown_by_the_group_that_is_judged():
+    first, *others = violated().steady_state
+    with_groups = dataclasses.replace(first, measured=0.0123, control_group=1.0)
+    verdict = dataclasses.replace(violated(), steady_state=(with_groups, *others))
+    text = text_of(width=120, call=lambda console: console.print(comparison(held(), verdict, METRICS)))
+    assert re.search(r"playback availability +100 % +1\.23 %", text)
+
+
+def test_a_rule_shows_what_the_control_group_measured():
+    verdict = held()
+    beside = dataclasses.replace(verdict.steady_state[0], control_group=0.9931, difference=(-0.01, 0.02))
+    verdict = dataclasses.replace(verdict, steady_state=(beside, *verdict.steady_state[1:]))
+    text = text_of(width=120, call=lambda console: print_verdict(console, verdict, METRICS))
+    assert text.count("control group 99.31 %") == 1
+    document = verdict_document(verdict)["steady_state"][0]
+    assert (document["control_group"], document["difference"]) == (0.9931, [-0.01, 0.02])
+
+
 def test_the_document_has_the_keys_that_are_promised():
     document = verdict_document(held())
     assert json.loads(json.dumps(document)) == document
@@ -222,6 +240,9 @@ def test_the_document_has_the_keys_that_are_promised():
         "interval": [pytest.approx(1 + math.log(0.05) / 1000), 1.0],
         "alpha": 0.05,
         "needs_s": None,
+        "attempts": 1000,
+        "control_group": None,
+        "difference": None,
     }
     assert document["receipts"][0]["victims"] == ["oca-1", "oca-2"]
     assert (document["control"], document["recovery_s"], document["recover_within_s"]) == (None, 0.0, 5.0)

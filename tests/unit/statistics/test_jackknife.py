@@ -45,11 +45,11 @@ def test_seconds_of_equal_weight_give_the_t_interval_of_scipy(values, alpha):
     assert (low, high) == pytest.approx(tuple(float(end) for end in expected), rel=1e-6, abs=1e-6)
 
 
-@given(SECONDS, SECONDS, st.floats(0.001, 0.3))
-def test_a_paired_difference_leaves_out_the_same_second_of_both(first, second, alpha):
+@given(SECONDS, SECONDS, st.floats(0.001, 0.3), st.sampled_from([0.5, 0.99, 1.0, 2.0]))
+def test_a_paired_difference_leaves_out_the_same_second_of_both(first, second, alpha, factor):
     size = min(len(first), len(second))
     first, second = first[:size], second[:size]
-    estimate = paired_difference(first, second)
+    estimate = paired_difference(first, second, factor=factor)
     if min(sum(one.whole > 0 for one in side) for side in (first, second)) < 2:
         assert estimate is None
         return
@@ -57,12 +57,12 @@ def test_a_paired_difference_leaves_out_the_same_second_of_both(first, second, a
 
     def without(j):
         rest = [i for i in kept if i != j]
-        return ratio([first[i] for i in rest]) - ratio([second[i] for i in rest])
+        return ratio([first[i] for i in rest]) - factor * ratio([second[i] for i in rest])
 
     moved = [without(j) for j in kept]
     middle = sum(moved) / len(moved)
     error = math.sqrt((len(moved) - 1) / len(moved) * sum((one - middle) ** 2 for one in moved))
-    assert estimate.value == pytest.approx(ratio(first) - ratio(second))
+    assert estimate.value == pytest.approx(ratio(first) - factor * ratio(second), abs=1e-12)
     assert estimate.standard_error == pytest.approx(error, abs=1e-12)
     if not any(one.part for one in first):
         assert estimate.interval(alpha)[1] >= -math.log(alpha) / sum(one.whole for one in first) * (1 - 1e-12)

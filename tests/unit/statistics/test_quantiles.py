@@ -15,7 +15,7 @@ from chaos.statistics.quantiles import (
     quantile_interval,
     quantile_ranks,
 )
-from chaos.statistics.resampling import quantile_difference_interval
+from chaos.statistics.resampling import paired_quantile_difference_interval, quantile_difference_interval
 
 SHARES = st.floats(0.001, 0.999)
 
@@ -134,3 +134,41 @@ def test_resampling_agrees_with_scipys_bootstrap_of_seconds():
 
 def test_a_side_without_two_seconds_has_no_interval():
     assert quantile_difference_interval([[1.0]], [[1.0], [2.0]], 0.5, 0.05, random.Random(1)) is None
+
+
+def test_what_makes_both_sides_slow_in_the_same_seconds_cancels_out():
+    rng = random.Random(3)
+    noise = [rng.choice([1.0, 1.0, 10.0]) for _ in range(20)]
+    first, second = ([[rng.uniform(0.9, 1.1) * factor for _ in range(20)] for factor in noise] for _ in range(2))
+    apart = quantile_difference_interval(first, second, 0.5, 0.05, random.Random(1), rounds=200)
+    paired = paired_quantile_difference_interval(
+        list(zip(first, second, strict=True)), 0.5, 0.05, random.Random(1), rounds=200
+    )
+    assert paired[0] <= 0.0 <= paired[1]
+    assert paired[1] - paired[0] < 0.2 < apart[1] - apart[0]
+    same = paired_quantile_difference_interval(
+        list(zip(first, first, strict=True)), 0.99, 0.05, random.Random(1), rounds=50
+    )
+    assert same == (0.0, 0.0)
+
+
+def test_paired_resampling_agrees_with_scipys_paired_bootstrap():
+    import numpy as np
+    from scipy import stats
+
+    rng = random.Random(4)
+    first = [[rng.random()] for _ in range(30)]
+    second = [[one[0] / 2 + rng.random() / 4] for one in first]
+    pairs = list(zip(first, second, strict=True))
+    low, high = paired_quantile_difference_interval(pairs, 0.5, 0.05, random.Random(5), factor=1.5, rounds=2000)
+    expected = stats.bootstrap(
+        ([one[0] for one in first], [one[0] for one in second]),
+        lambda x, y, axis: np.median(x, axis=axis) - 1.5 * np.median(y, axis=axis),
+        confidence_level=0.9, n_resamples=2000, method="percentile", paired=True, rng=np.random.default_rng(6),
+    ).confidence_interval  # fmt: skip
+    assert (low, high) == (pytest.approx(expected.low, abs=0.04), pytest.approx(expected.high, abs=0.04))
+
+
+@pytest.mark.parametrize("pairs", [[], [([1.0], [1.0])], [([1.0], [1.0]), ([2.0], [])]])
+def test_pairs_without_two_seconds_on_each_side_have_no_interval(pairs):
+    assert paired_quantile_difference_interval(pairs, 0.5, 0.05, random.Random(1)) is None

@@ -15,6 +15,7 @@ from chaos.experiment.model import (
     Guard,
     Load,
     PhaseName,
+    Reference,
     Rule,
     Selector,
 )
@@ -77,9 +78,10 @@ class NoFault:
 
 def rule(text: str) -> Rule:
     """``availability >= 99.5%`` as the parser would read it (the words separated by blanks)."""
-    metric, comparison, limit, *relative = text.split()
+    metric, comparison, limit, *of = text.split()
     number = float(limit.rstrip("%s/")) / (100.0 if limit.endswith("%") else 1.0)
-    return Rule(metric=metric, comparison=Comparison(comparison), limit=number, of_baseline=bool(relative), text=text)
+    reference = Reference(of[1]) if of else None
+    return Rule(metric=metric, comparison=Comparison(comparison), limit=number, of=reference, text=text)
 
 
 def guard(text: str, for_s: float) -> Guard:

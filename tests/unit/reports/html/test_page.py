@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import json
 import re
@@ -11,7 +12,7 @@ from click.testing import CliRunner
 
 from chaos.cli.main import cli
 from chaos.errors import EnvironmentFailure, Outcome, UsageError
-from chaos.events import Note, RunEnded
+from chaos.events import Note, RunEnded, Tick
 from chaos.reports.html import page as page_module
 from chaos.reports.html.data import DETAILS, Detail, embed
 from chaos.reports.html.groups import pair
@@ -60,6 +61,30 @@ def test_experiment_and_control_are_one_section_with_both_in_every_plot():
         ("playback_apps → store (control)", 2)
     ]
     assert [plot["more"] for plot in group["plots"] if plot["title"] == "Answered by a fallback"] == [True]
+
+
+def test_with_a_control_group_both_groups_are_drawn_and_its_value_stands_beside_the_rule():
+    def grouped(stream):
+        for event in stream:
+            match event:
+                case Tick(phase=phase):
+                    fallen = 0.5 if phase == "fault" else 1.0
+                    groups = {"experiment": {"availability": fallen, "sps": None}, "control": {"availability": 0.99}}
+                    yield dataclasses.replace(event, groups=groups)
+                case _:
+                    yield event
+
+    (rule,) = journals.document(outcome=Outcome.HELD)["steady_state"]
+    rule = {**rule, "rule": "availability >= 99% of control_group", "control_group": 0.9975}
+    page = made(grouped(journals.run(steady_state=[rule])))
+    (group,) = data_of(page)["groups"]
+    plots = {plot["title"]: plot for plot in group["plots"]}
+    lines = plots["Playback availability"]["lines"]
+    assert [(line["title"], line["mean"][13]) for line in lines] == [("experiment group", 0.5), ("control group", 0.99)]
+    assert len({line["colour"] for line in lines}) == 2
+    assert plots["Playback availability"]["limits"] == [[0.995, ">= 99% of control_group (99.5 %)"]]
+    assert [line["title"] for line in plots["Stream starts per second"]["lines"]] == ["Stream starts per second"]
+    assert "99.9 % control group 99.75 %" in words_of(page)
 
 
 def test_the_verdict_is_a_sentence_that_names_the_reason():
