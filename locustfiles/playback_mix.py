@@ -33,13 +33,14 @@ class VisitKind(StrEnum):
 
 
 PER_PLAY: Mapping[VisitKind, float] = {
-    VisitKind.BROWSE: 0.5,
-    VisitKind.SEARCH: 0.2,
+    VisitKind.BROWSE: 0.2,
+    VisitKind.SEARCH: 0.1,
     VisitKind.SIGNUP: 0.02,
     VisitKind.LOGIN: 0.05,
 }
-"""Visits for each play, unless somebody says otherwise: people look around more often than they look for something, and
-devices stay logged in. Chosen to be plausible; no service publishes such figures."""
+"""Visits for each play, unless somebody says otherwise: a device keeps the home page for a while, people look around more
+often than they look for something, and devices stay logged in. Chosen to be plausible, and so that a play is what two
+cores are busy with; no service publishes such figures."""
 
 
 def shares_of(settings: Mapping[str, Scalar]) -> Mapping[VisitKind, float]:

@@ -10,7 +10,7 @@ import pytest
 
 from chaos.cli.gate import chosen, gate, left_out_notes, quick_options
 from chaos.errors import UsageError
-from chaos.gate.forms import Quick, entries_of
+from chaos.gate.forms import QUICK_FAULT_S, QUICK_RATE_PER_S, Quick, entries_of
 from chaos.gate.gate import repeated
 from chaos.yamlfile import load_yaml
 from tests.unit.gate.building import EXPERIMENTS, shipped
@@ -41,7 +41,7 @@ def test_a_tag_that_nobody_has_is_a_mistake_and_so_is_a_choice_of_nothing():
 
 
 def test_what_is_not_usual_about_the_quick_form_is_in_its_replay():
-    assert quick_options(60.0, 4.0) == Quick()
+    assert quick_options(QUICK_RATE_PER_S, QUICK_FAULT_S) == Quick()
     assert quick_options(45.5, 2.5).options == ("--quick", "--quick-rate", "45.5/s", "--quick-fault", "2.5s")
 
 
