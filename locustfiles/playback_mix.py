@@ -38,9 +38,9 @@ PER_PLAY: Mapping[VisitKind, float] = {
     VisitKind.SIGNUP: 0.02,
     VisitKind.LOGIN: 0.05,
 }
-"""Visits for each play, unless somebody says otherwise: a device keeps the home page for a while, people look around more
-often than they look for something, and devices stay logged in. Chosen to be plausible, and so that a play is what two
-cores are busy with; no service publishes such figures."""
+"""Visits for each play, unless somebody says otherwise: a device keeps the home page for a while, people look around
+more often than they look for something, and devices stay logged in. Chosen to be plausible, and so that plays are what
+two cores are busy with; no service publishes such figures."""
 
 
 def shares_of(settings: Mapping[str, Scalar]) -> Mapping[VisitKind, float]:
