@@ -93,7 +93,7 @@ class Replicas(Generic[A]):
         self._settings = settings
         self._rng = isolation.rng
         self._bare = not switches.enabled
-        self._shares_evenly = settings.share is DeadlineShare.EVEN
+        self._shares_evenly = settings.share is DeadlineShare.EVEN and switches.deadline
         self._attempts = settings.attempts if switches.failover else 1
         self._budget = RetryBudget(settings.budget)
         self._hedge = Hedge(settings.hedge) if settings.hedge is not None and switches.hedge else None

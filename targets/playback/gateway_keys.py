@@ -3,7 +3,8 @@
     DELETE /admin/keys/{id}   retires a key: it verifies what it has signed for the time of grace, and then nothing
     PUT    /admin/keys/{id}   takes that back
     GET    /admin/keys        {"keys": {id: {"retired": bool}}, "by_retired": tokens verified in the time of grace,
-                               "refused": tokens refused because their key is retired}
+                               "refused": tokens refused because their key is retired,
+                               "of_retired": both: whoever came with a token of a retired key}
 
 A key that runs out must not log everybody out in the same moment: people hold tokens that it has signed. The time of
 grace (the setting ``key_grace_s``) is as long as a token lives, so that whoever is logged in gets a new token in the
@@ -59,7 +60,8 @@ class GatewayKeys:
     def to_json(self) -> dict[str, object]:
         """Return what ``GET /admin/keys`` shows."""
         keys = {key_id: {"retired": key_id in self._retired_s} for key_id in self._ring.secrets}
-        return {"keys": keys, "by_retired": self._by_retired, "refused": self._refused}
+        of_retired = self._by_retired + self._refused
+        return {"keys": keys, "by_retired": self._by_retired, "refused": self._refused, "of_retired": of_retired}
 
 
 class KeyAdmin:

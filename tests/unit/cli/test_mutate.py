@@ -11,6 +11,7 @@ from chaos.cli.mutate import mutate
 from chaos.cli.options import collect_experiments
 from chaos.errors import UsageError
 from chaos.mutation.model import Fate, Judged, Mutant
+from chaos.mutation.parser import load_mutants
 from chaos.reports.mutation import mutation_document, mutation_markdown
 
 LIST = "experiments/mutants.yaml"
@@ -27,6 +28,35 @@ def test_the_shipped_list_has_forty_mutants_and_more_and_names_who_should_notice
     number, _, rest = last.partition(" ")
     assert int(number) >= 40
     assert rest == f"mutants in {LIST}"
+
+
+KINDS = {
+    "isolation",
+    "deadlines",
+    "bulkheads",
+    "breakers",
+    "fallbacks",
+    "failover",
+    "hedging",
+    "load_shedding",
+    "client_failover",
+    "client_probe",
+    "client_retry",
+    "client_checksum",
+    "static_answers",
+    "static_ranking",
+    "stale_map",
+    "health_filtering",
+    "key_grace",
+}
+
+
+def test_the_shipped_list_has_all_kinds_of_protection_and_explains_two_survivors_at_most():
+    listed, topology = load_mutants(Path(LIST))
+    kinds = {name.partition("@")[0] for mutant in listed.mutants for name in mutant.disable}
+    assert kinds >= KINDS
+    assert kinds <= set(topology.protections)
+    assert sum(bool(mutant.survives) for mutant in listed.mutants) <= 2
 
 
 def test_a_list_of_mutants_is_no_experiment():

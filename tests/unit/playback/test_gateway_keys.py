@@ -26,6 +26,7 @@ def test_a_retired_key_verifies_what_it_has_signed_until_its_grace_is_over():
         "keys": {"new": {"retired": False}, "old": {"retired": True}},
         "by_retired": 1,
         "refused": 1,
+        "of_retired": 2,
     }
 
 

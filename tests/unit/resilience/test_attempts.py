@@ -280,6 +280,15 @@ async def test_failover_alone_can_be_switched_off():
 
 
 @virtual
+async def test_without_deadlines_no_attempt_is_cut_off_to_leave_time_for_another():
+    replicas, _ = make_replicas(switches={"play_api": Switches(deadline=False)}, attempt_timeout_s=0.75)
+    servers = Servers(a=[2.0], b=[2.0])
+    with Deadline.within(5.0):
+        await replicas.call(servers)
+    assert (now_s(), len(servers.asked)) == (2.0, 1)
+
+
+@virtual
 async def test_a_replica_that_always_fails_costs_the_callers_nothing_and_few_calls():
     replicas, _ = make_replicas(breaker=BreakerSettings(open_jitter=0.0))
     servers = Servers(a=[Broken()])
