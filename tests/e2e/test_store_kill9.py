@@ -82,12 +82,19 @@ class Processes:
                 return name
         return None
 
+    async def until_led(self) -> None:
+        """Wait until all know the same leader."""
+        await self._until_alike("leader", "term")
+
     async def until_equal(self) -> None:
-        """Wait until all know the same leader and have applied the same."""
+        """Wait until all know the same leader and have applied the same; nobody may write meanwhile."""
+        await self._until_alike("leader", "term", "applied")
+
+    async def _until_alike(self, *keys: str) -> None:
         async with asyncio.timeout(5.0):
             while True:
                 said = [await self.status(name) for name in NAMES]
-                known = {(one["leader"], one["term"], one["applied"]) if one else None for one in said}
+                known = {tuple(one[key] for key in keys) if one else None for one in said}
                 if len(known) == 1 and None not in known and said[0]["leader"] is not None:
                     return
                 await asyncio.sleep(0.02)
@@ -187,7 +194,7 @@ async def test_no_acknowledged_write_is_lost_whoever_is_killed(tmp_path):
                 for victim in sorted(victims):
                     await stores.start(victim)
                 progress.append(len(writers.acknowledged))
-            await stores.until_equal()
+            await stores.until_led()
             await asyncio.sleep(0.2)
             writers.over = True
         while not await writers.post("end"):  # once it is applied, so is everything that was still under way
@@ -213,7 +220,7 @@ async def test_a_leader_that_is_paused_and_goes_on_acknowledges_nothing_that_is_
                 await asyncio.sleep(0.6)
                 before = len(writers.acknowledged)
                 stores.signal(paused, signal.SIGCONT)
-            await stores.until_equal()
+            await stores.until_led()
             writers.over = True
         while not await writers.post("end"):
             await asyncio.sleep(0.01)
