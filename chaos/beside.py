@@ -34,9 +34,7 @@ async def beside(vital: Awaitable[None], *others: Awaitable[None]) -> AsyncItera
             raise failure[0] from None
         raise
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_all(tasks)
 
 
 async def cancel_all(tasks: Sequence[asyncio.Task[None]]) -> None:
