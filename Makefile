@@ -54,7 +54,7 @@ lint: $(STAMP) ## style and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-gate: setup ## run the quick suite over all experiments (some seven minutes), with reports in build/
+gate: setup ## run the quick suite over all experiments (some five minutes), with reports in build/
 	@mkdir -p build
 	@$(BIN)/chaos gate experiments/ --quick --junit build/gate.xml --json build/gate.json --markdown build/gate.md --journal build/journals
 

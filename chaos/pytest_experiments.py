@@ -23,7 +23,7 @@ import pytest
 from chaos.cli.run import jobs_of
 from chaos.environment import Backend
 from chaos.errors import Outcome, UsageError
-from chaos.gate.forms import Entry, Quick, arrange, entries_of, quick_backend
+from chaos.gate.forms import Entry, Quick, entries_of, one_by_one, quick_backend
 from chaos.gate.gate import Gate, SilentTable
 from chaos.reports.gate import GateRow, recovery_in_words, rule_in_words, worst_rule
 from chaos.suite import Job, SuiteOptions
@@ -152,7 +152,7 @@ def in_order(items: Sequence[pytest.Item]) -> list[pytest.Item]:
     experiments = [item for item in items if isinstance(item, ExperimentItem)]
     plain = [item for item in experiments if not item.entry.job.is_control]
     controls = [item for item in experiments if item.entry.job.is_control]
-    ordered = iter([*arrange(plain, _job_of), *arrange(controls, _job_of)])
+    ordered = iter([*one_by_one(plain, _job_of), *one_by_one(controls, _job_of)])
     return [next(ordered) if isinstance(item, ExperimentItem) else item for item in items]
 
 

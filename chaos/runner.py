@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 
 from chaos import clock
 from chaos.beside import beside, cancel_all
@@ -34,6 +34,7 @@ from chaos.experiment.plan import SURGE, Plan, PlannedFault, PlannedSurge
 from chaos.load.lending import RunLoad
 from chaos.machine.watch import MachineWatch
 from chaos.reports.document import verdict_document
+from chaos.reports.files import shown_file
 from chaos.topology.model import Topology
 from chaos.topology.shape import target_shape
 from chaos.verdict.guards import guard_value
@@ -109,6 +110,8 @@ class Run:
         self._baseline = Baseline()
         self.verdict: Verdict | None = None
         """The verdict, once there is one; also of a run that was cut off."""
+        self.judge_as: Callable[..., Verdict] | None = None
+        """Judges by what this run has measured, once it is over: a part of its experiment, on its own rules."""
         self._deaths_before = len(environment.deaths)
 
     async def execute(self) -> Verdict:
@@ -220,16 +223,20 @@ class Run:
             if await self._healing_before(min(latest_s, self._now_s() + LOOK_EVERY_S)):
                 return
 
-    def _undecided(self) -> tuple[str, ...]:
+    def _undecided(self, settle_s: float = SETTLE_S) -> tuple[str, ...]:
         self._store.add(self._load.read())
-        start_s, _ = self._progress.phases[PhaseName.FAULT]
         return undecided(
             self._experiment,
             topology=self._topology,
             store=self._store,
             baseline=self._baseline,
-            span=(start_s, max(start_s, self._now_s() - SETTLE_S)),
+            span=self._known_of_fault(settle_s),
         )
+
+    def _known_of_fault(self, settle_s: float) -> tuple[float, float]:
+        """Return the part of the fault phase that is at least ``settle_s`` old."""
+        start_s, _ = self._progress.phases[PhaseName.FAULT]
+        return (start_s, max(start_s, self._now_s() - settle_s))
 
     # -- faults ---------------------------------------------------------------------------------------------------
 
@@ -385,7 +392,7 @@ class Run:
         return RunStarted(
             t_s=0.0,
             experiment=self._experiment.title,
-            file=_shown(self._experiment.file),
+            file=shown_file(self._experiment.file),
             seed=self._plan.seed,
             backend=self._environment.backend_name,
             disabled=self._disabled,
@@ -408,8 +415,8 @@ class Run:
         recovered = None
         if progress.healed_at_s is not None and forced is None:
             recovered = self._recovered_s(progress.healed_at_s)
-        verdict = judge(
-            experiment=self._experiment,
+        self.judge_as = partial(
+            judge,
             topology=self._topology,
             seed=self._plan.seed,
             backend=self._environment.backend_name,
@@ -417,15 +424,18 @@ class Run:
             changed=self._changed,
             phases=progress.phases,
             store=self._store,
-            receipts=receipts,
             recovery_s=recovered,
             guard=progress.guard,
             deaths=self._environment.deaths[self._deaths_before :],
             machine=self._machine.phases,
             forced=forced,
             forced_reason=reason,
+        )
+        verdict = self.judge_as(
+            experiment=self._experiment,
+            receipts=receipts,
             replay=self._replay,
-            file=_shown(self._experiment.file),
+            file=shown_file(self._experiment.file),
         )
         self.verdict = verdict
         self._emit(RunEnded(t_s=self._now_s(), outcome=verdict.outcome, verdict=verdict_document(verdict)))
@@ -437,10 +447,3 @@ class Run:
     def _loop_moment(self, moment_s: float) -> float:
         """Translate a moment of the run into the event loop's clock."""
         return asyncio.get_running_loop().time() + (self._origin_s + moment_s - clock.monotonic_s())
-
-
-def _shown(path: Path) -> str:
-    """Return the path as a person in the current folder would type it."""
-    with contextlib.suppress(ValueError):
-        return str(path.resolve().relative_to(Path.cwd()))
-    return str(path)

@@ -1,7 +1,7 @@
 """Brief runs: recovery ends as soon as the steady state holds again, and on a load that stands the baseline is lent.
 
     ---- baseline (lent) ---- lead | fault | heal | back? back? back! | outcomes known? | verdict
-                                                   every 0.2 s, a window of 0.7 s
+                                                   every 0.2 s, a window of 0.7 s or more
 
 What is judged and how is ``chaos.runner``'s and ``chaos.verdict``'s. A system that does not come back within the time
 that its experiment allows is violated by that, and whoever owns the load is told not to lend it any more.
@@ -21,6 +21,7 @@ from chaos.load.lending import BASELINE_S, LEAD_S, SETTLE_S, LentLoad
 from chaos.runner import DRAIN_LIMIT_S, Run
 from chaos.topology.model import Measure, Topology
 from chaos.verdict.briefly import holds_briefly
+from chaos.verdict.pending import has_too_few
 from chaos.verdict.rules import Baseline, RuleCheck, Span, checks_of
 from chaos.verdict.windows import SampleStore
 
@@ -29,7 +30,7 @@ LOOK_EVERY_S = 0.2
 WINDOW_S = 0.7
 """The steady state must hold again in a window this long..."""
 WINDOW_S_MAX = 3.0
-WINDOW_ATTEMPTS = 40
+WINDOW_ATTEMPTS = 30
 """...or longer, up to ``WINDOW_S_MAX``, until so many arrivals are due in it."""
 
 _SETTLE_S = (SETTLE_S, 2 * SETTLE_S, 4 * SETTLE_S)
@@ -85,6 +86,27 @@ class StandingRun(BriefRun):
         self._progress.phases[PhaseName.BASELINE] = (0.0, BASELINE_S)
         self._emit(PhaseStarted(t_s=0.0, phase=PhaseName.BASELINE))
         self._store.add(self._load.read())
+
+    async def _extend(self, latest_s: float) -> None:
+        """Let the fault phase go on while a rule has too few samples, and to ``latest_s`` when then one is undecided.
+
+        So the verdict is looked at twice at the most, and not until it pleases.
+        """
+        while self._now_s() < latest_s and self._lacks_samples():
+            if await self._healing_before(min(latest_s, self._now_s() + LOOK_EVERY_S)):
+                return
+        if self._now_s() < latest_s and self._undecided(SETTLE_S):
+            await self._healing_before(latest_s)
+
+    def _lacks_samples(self) -> bool:
+        self._store.add(self._load.read())
+        return has_too_few(
+            self._experiment,
+            topology=self._topology,
+            store=self._store,
+            baseline=self._baseline,
+            span=self._known_of_fault(SETTLE_S),
+        )
 
     async def _finish_load(self) -> None:
         """Wait for what was due in the fault phase; when that takes too long, end the load, and it has failed."""

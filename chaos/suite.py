@@ -23,6 +23,7 @@ from chaos.experiment.plan import Plan
 from chaos.load.driver import LoadDriver
 from chaos.load.lending import LentLoad, StandingLoad
 from chaos.reports.document import verdict_document
+from chaos.reports.files import shown_file
 from chaos.reports.views import View
 from chaos.runner import DRAIN_LIMIT_S, HEAL_LIMIT_S, Run
 from chaos.standing import LOOK_EVERY_S, BriefRun, StandingRun, is_steady, is_well
@@ -72,11 +73,13 @@ class Job:
     form: Form = Form.FULL
     warm_up_s: float = 0.0
     """How old a load that stands must be before the baseline of this run is measured."""
+    parts: tuple[Job, ...] = ()
+    """The jobs that this one makes at the same time, each with its own verdict; empty as a rule."""
 
     @property
     def load(self) -> Load:
         """The load without what does not concern Locust: jobs with equal ones can share one that stands."""
-        return replace(self.experiment.load, max_start_lag_s=0.0, surges=())
+        return replace(self.experiment.load, max_start_lag_s=0.0, surges=(), own_rate_per_s=None)
 
     @property
     def is_control(self) -> bool:
@@ -223,12 +226,13 @@ class Suite:
             cut_off = run.verdict if run is not None else None
             if cut_off is None:
                 cut_off = self._broken_off(job, Outcome.INTERRUPTED, ("interrupted before the first phase began",))
-            self._keep(job, cut_off)
+            self._keep(job, _with_parts(job, cut_off, run))
             raise
         except Exception as mistake:
             said = f"a mistake in chaos itself: {type(mistake).__name__}: {mistake}"
             self._keep(job, self._broken_off(job, Outcome.ERROR, (said,)))
             raise
+        verdict = _with_parts(job, verdict, run)
         self._keep(job, verdict)
         return verdict
 
@@ -399,6 +403,25 @@ class Suite:
             sink(event)
         if self._view is not None:
             self._view.handle(event)
+
+
+def _with_parts(job: Job, verdict: Verdict, run: Run | None) -> Verdict:
+    """Return the verdict with what the run says about each part of its job, judged on that part's own rules."""
+    parts = []
+    for part, names in zip(job.parts, _names_of_parts(job), strict=True):
+        experiment, file = part.experiment, shown_file(part.experiment.file)
+        if run is None or run.judge_as is None:
+            parts.append(replace(verdict, experiment=experiment.title, file=file, replay=part.replay))
+            continue
+        receipts = [replace(one, fault=names[one.fault]) for one in verdict.receipts if one.fault in names]
+        parts.append(run.judge_as(experiment=experiment, receipts=receipts, replay=part.replay, file=file))
+    return replace(verdict, parts=tuple(parts))
+
+
+def _names_of_parts(job: Job) -> list[dict[str, str]]:
+    """Return for each part what its faults are called in the whole run, and what in a run of its own."""
+    whole = iter(job.plan.faults)
+    return [{next(whole).name: own.name for own in part.plan.faults} for part in job.parts]
 
 
 def _what(environment: Environment, job: Job, emit: Emit) -> _What:

@@ -22,7 +22,16 @@ from chaos.environment import Backend
 from chaos.errors import UsageError, suggest
 from chaos.gate import baseline_file
 from chaos.gate.baseline import Figures, ResilienceBaseline, Worse, compare, merge, updated
-from chaos.gate.forms import QUICK_FAULT_S, QUICK_RATE_PER_S, Entry, Quick, entries_of, quick_backend
+from chaos.gate.forms import (
+    QUICK_FAULT_S,
+    QUICK_RATE_PER_S,
+    QUICK_TOGETHER,
+    Entry,
+    Quick,
+    entries_of,
+    groups_of,
+    quick_backend,
+)
 from chaos.gate.gate import Gate, repeated
 from chaos.reports.gate import GateReport, gate_document
 from chaos.reports.gate_markdown import gate_markdown
@@ -36,6 +45,7 @@ SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
 """Names the file that GitHub shows beside a workflow's run."""
 REPEAT_MOST = 20
 QUICK_MOST = 3600.0
+TOGETHER_MOST = 10
 
 
 def _read(read: Callable[[str], float]) -> Callable[[click.Context, click.Parameter, str], float]:
@@ -106,6 +116,8 @@ def _report_command() -> click.Command | None:
               help="Arrivals a second of the quick form.")  # fmt: skip
 @click.option("--quick-fault", default=format_duration(QUICK_FAULT_S), show_default=True,
               callback=_read(read_duration_s), help="How long its fault phases last at least.")  # fmt: skip
+@click.option("--quick-together", type=click.IntRange(1, TOGETHER_MOST), default=QUICK_TOGETHER, show_default=True,
+              help="How many experiments it runs at the same time where nobody meets two of their faults.")  # fmt: skip
 @click.option("--control", is_flag=True, help="Also run the control of each experiment that held: it must fail.")
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="Only experiments with this tag. May be repeated.")
 @click.option("--not-tag", "not_tags", multiple=True, metavar="TAG", help="None with this tag. May be repeated.")
@@ -130,6 +142,7 @@ def gate(
     quick: bool,
     quick_rate: float,
     quick_fault: float,
+    quick_together: int,
     control: bool,
     tags: tuple[str, ...],
     not_tags: tuple[str, ...],
@@ -174,17 +187,18 @@ def gate(
     outputs = Outputs(junit=junit, markdown=markdown, json=json_path, journals=journal, html=html)
     outputs.check()
     known, file = _baseline(paths, baseline, update=update_baseline)
-    options = quick_options(quick_rate, quick_fault) if quick else None
-    entries = entries_of(jobs, options)
+    options = quick_options(quick_rate, quick_fault, quick_together) if quick else None
+    groups = groups_of(entries_of(jobs, options), options)
     if update_baseline:
-        entries = repeated(entries, repeat or 3)
+        groups = repeated(groups, repeat or 3)
+    entries = [entry for group in groups for entry in group]
     console = Console(no_color=no_color or None, highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = LOG_WIDTH
     table = GateTable(console, [str(entry.job.experiment.file) for entry in entries])
     running = Gate(
         SuiteOptions(backend=quick_backend(jobs, Backend(proxy)) if quick else Backend(proxy)),
-        entries,
+        groups,
         table=table,
         retry=retry,
         fail_fast=fail_fast,
@@ -216,12 +230,13 @@ def gate(
     raise click.exceptions.Exit(report.outcome.exit_code)
 
 
-def quick_options(rate_per_s: float, fault_s: float) -> Quick:
+def quick_options(rate_per_s: float, fault_s: float, together: int) -> Quick:
     """Return how the quick form is made, and what a command line needs to make it again."""
     options = ["--quick"]
     options += [] if rate_per_s == QUICK_RATE_PER_S else ["--quick-rate", f"{rate_per_s:g}/s"]
     options += [] if fault_s == QUICK_FAULT_S else ["--quick-fault", format_duration(fault_s)]
-    return Quick(rate_per_s=rate_per_s, fault_s=fault_s, options=tuple(options))
+    options += [] if together == QUICK_TOGETHER else ["--quick-together", f"{together}"]
+    return Quick(rate_per_s=rate_per_s, fault_s=fault_s, together=together, options=tuple(options))
 
 
 def left_out_notes(entries: Sequence[Entry]) -> list[str]:

@@ -147,6 +147,8 @@ class Load:
     control_group: float = 0.0
     """Share of the accounts on which the faults fall, and of those beside them on which none falls (`chaos.groups`);
     0: there are no groups, and faults fall on everybody."""
+    own_rate_per_s: float | None = None
+    """What the experiment asks for, where it is run at another rate; None where it is run at its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +170,9 @@ class VerdictSettings:
     margin: float | None = None
     """By how much a rule may be missed before it matters: points for percentages, a share of the limit for all others.
     With one, a rule is held when it is *shown* to hold within it; without, when it was measured to hold."""
+    samples_most: int | None = None
+    """So many samples are enough for any rule, whatever its limit; None: each rule takes what its limit takes. No key
+    of a file: the gate's quick form asks for less than a whole run, and says what that shows."""
     extend_s: float = 0.0
     """By how much at most the fault phase may go on until every rule is decided."""
     max_taken: float = 0.10

@@ -1,4 +1,8 @@
-"""The gate itself: runs every entry on a suite, retries what was inconclusive once, and puts the answers together."""
+"""The gate itself: runs every entry on a suite, retries what was inconclusive once, and puts the answers together.
+
+Entries come in groups. Those of one group are run at the same time (``chaos.gate.together``), and whoever did not hold
+there is run alone, as everybody is whose group is only itself.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,8 @@ from chaos import clock
 from chaos.errors import Outcome
 from chaos.events import Event
 from chaos.gate.baseline import Figures, Worse, figures_of
-from chaos.gate.forms import Entry, arrange
+from chaos.gate.forms import Entry, one_by_one
+from chaos.gate.together import join, told_apart
 from chaos.reports.gate import GateReport, GateRow
 from chaos.reports.journal import JournalWriter
 from chaos.searching import search
@@ -33,7 +38,7 @@ class Table(Protocol):
     def handle(self, event: Event) -> None:
         """Something has happened in it."""
 
-    def line(self, number: int, verdict: Verdict, outcome: Outcome, duration_s: float, what: str = "") -> None:
+    def line(self, number: int, file: str, verdict: Verdict, duration_s: float, what: str = "") -> None:
         """It has ended."""
 
 
@@ -46,7 +51,7 @@ class SilentTable:
     def handle(self, event: Event) -> None:
         """Say nothing."""
 
-    def line(self, number: int, verdict: Verdict, outcome: Outcome, duration_s: float, what: str = "") -> None:
+    def line(self, number: int, file: str, verdict: Verdict, duration_s: float, what: str = "") -> None:
         """Say nothing."""
 
 
@@ -105,7 +110,7 @@ class _Row:
 
 
 class Gate:
-    """Runs entries in their order, then the controls of those that held.
+    """Runs groups of entries in their order, then the controls of those that held.
 
     An inconclusive run is made once more (``retry``); ``fail_fast`` stops at the first experiment that is violated or
     whose environment failed. ``journals`` is a folder that gets a file for each run. After a cancellation everything
@@ -115,7 +120,7 @@ class Gate:
     def __init__(
         self,
         options: SuiteOptions,
-        entries: Sequence[Entry],
+        groups: Sequence[Sequence[Entry]],
         *,
         table: Table,
         retry: bool = True,
@@ -123,13 +128,13 @@ class Gate:
         journals: Path | None = None,
     ) -> None:
         self._suite = Suite(options, view_for=self._view_for)
-        self._entries = tuple(entries)
+        self._groups = tuple(tuple(group) for group in groups)
         self._table = table
         self._retry = retry
         self._fail_fast = fail_fast
         self._journals = journals
         self._rows: list[_Row] = []
-        self._row: _Row | None = None
+        self._running: Sequence[_Row] = ()
         self._began_s = clock.monotonic_s()
         self._stopped = False
 
@@ -138,6 +143,7 @@ class Gate:
         self._began_s = clock.monotonic_s()
         try:
             await self._experiments()
+            await self._second_attempts()
             await self._controls()
         finally:
             await self._suite.close()
@@ -145,7 +151,9 @@ class Gate:
     async def run_entry(self, number: int, entry: Entry) -> GateRow:
         """Run one entry without its control; target and load stay as they are for the next one until ``close``."""
         row = _Row(entry=entry, number=number)
-        await self._run(row, entry.job, entry.again)
+        await self._run(row, entry.job)
+        if self._is_to_be_retried(row.verdicts[-1]):
+            await self._run(row, entry.again, once_more=True)
         self._rows.append(row)
         return row.frozen()
 
@@ -154,36 +162,55 @@ class Gate:
         await self._suite.close()
 
     async def _experiments(self) -> None:
-        for number, entry in enumerate(self._entries, start=1):
-            row = _Row(entry=entry, number=number)
+        number = 0
+        for group in self._groups:
+            rows = [_Row(entry=entry, number=number + place) for place, entry in enumerate(group, start=1)]
+            number += len(rows)
             try:
-                await self._run(row, entry.job, entry.again)
+                await self._run_group(rows)
             finally:
-                if row.verdicts:
-                    self._rows.append(row)
-            if self._fail_fast and row.outcome in (Outcome.VIOLATED, Outcome.ERROR):
+                self._rows += [row for row in rows if row.verdicts]
+            if self._fail_fast and any(row.outcome in (Outcome.VIOLATED, Outcome.ERROR) for row in rows):
                 self._stopped = True
                 return
+
+    async def _run_group(self, rows: Sequence[_Row]) -> None:
+        """Run the experiments of a group at the same time, and each one that did not hold there alone."""
+        if len(rows) > 1:
+            await self._run_together(rows)
+        for row in rows:
+            if not row.verdicts or row.outcome is not Outcome.HELD:
+                await self._run(row, row.entry.job)
+
+    async def _second_attempts(self) -> None:
+        """Run once more what was inconclusive, after everything else: on loads of its own, and nobody waits for it."""
+        if self._stopped:
+            return
+        for row in one_by_one([row for row in self._rows if self._is_to_be_retried(row.verdicts[-1])], _again_of):
+            await self._run(row, row.entry.again, once_more=True)
+
+    def _is_to_be_retried(self, verdict: Verdict) -> bool:
+        return self._retry and verdict.outcome is Outcome.INCONCLUSIVE
 
     async def _controls(self) -> None:
         """Run the controls of what held: of anything else they would add nothing."""
         if self._stopped:
             return
         held = [row for row in self._rows if row.entry.control is not None and row.outcome is Outcome.HELD]
-        for row in arrange(held, _control_of):
+        for row in one_by_one(held, _control_of):
             control, again = row.entry.control, row.entry.control_again
             assert control is not None
             assert again is not None
-            await self._run(row, control, again)
+            verdict = await self._run(row, control)
+            if self._is_to_be_retried(verdict):
+                await self._run(row, again, once_more=True)
 
-    async def _run(self, row: _Row, job: Job, again: Job) -> None:
-        """Run a job for a row, and once more when nothing could be said."""
-        verdict = await self._run_once(row, job)
-        if verdict.outcome is Outcome.INCONCLUSIVE and self._retry:
-            job = again
-            verdict = await self._run_once(row, again, once_more=True)
-        if job.searches:
+    async def _run(self, row: _Row, job: Job, *, once_more: bool = False) -> Verdict:
+        """Make a run for a row, and the search for metastability that follows it where one is asked for."""
+        verdict = await self._run_once(row, job, once_more=once_more)
+        if job.searches and (once_more or not self._is_to_be_retried(verdict)):
             await self._search(row, job, verdict)
+        return verdict
 
     async def _search(self, row: _Row, job: Job, verdict: Verdict) -> None:
         """Search for the load that the system no longer recovers from; what was found is in the row's last verdict."""
@@ -199,18 +226,47 @@ class Gate:
             row.verdicts[-1] = self._suite.verdicts[-1][1]
             duration_s = clock.monotonic_s() - began_s
             row.duration_s += duration_s
-        self._table.line(row.number, row.verdicts[-1], row.outcome, duration_s, "its search for metastability")
+        file = str(job.experiment.file)
+        self._table.line(row.number, file, row.verdicts[-1], duration_s, "its search for metastability")
 
     def _append(self, event: Event) -> None:
         """Write what comes after a run into its journal."""
-        if self._row is not None and self._row.journals:
-            with JournalWriter(Path(self._row.journals[-1])) as journal:
-                journal.handle(event)
+        for row in self._running:
+            if row.journals:
+                with JournalWriter(Path(row.journals[-1])) as journal:
+                    journal.handle(event)
+
+    async def _run_together(self, rows: Sequence[_Row]) -> None:
+        """Make one run of these experiments, and tell what it says about each of them."""
+        job = join([row.entry.job for row in rows])
+        names = [row.entry.job.experiment.file.stem for row in rows]
+        began_s = clock.monotonic_s()
+        self._running = rows
+        self._table.begin(rows[0].number, str(rows[0].entry.job.experiment.file), f"with {' and '.join(names[1:])}")
+        try:
+            verdict = await self._suite.run_one(job)
+        except asyncio.CancelledError:
+            if self._suite.verdicts and self._suite.verdicts[-1][0] is job:
+                self._take_parts(rows, self._suite.verdicts[-1][1], clock.monotonic_s() - began_s)
+            raise
+        duration_s = clock.monotonic_s() - began_s
+        self._take_parts(rows, verdict, duration_s)
+        for row, name in zip(rows, names, strict=True):
+            others = " and ".join(other for other in names if other != name)
+            file = str(row.entry.job.experiment.file)
+            self._table.line(row.number, file, row.verdicts[-1], duration_s / len(rows), f"with {others}")
+
+    @staticmethod
+    def _take_parts(rows: Sequence[_Row], verdict: Verdict, duration_s: float) -> None:
+        files = [part.file for part in verdict.parts]
+        for row, part in zip(rows, verdict.parts, strict=True):
+            row.verdicts.append(told_apart(part, [file for file in files if file != part.file]))
+            row.duration_s += duration_s / len(rows)
 
     async def _run_once(self, row: _Row, job: Job, *, once_more: bool = False) -> Verdict:
         began_s = clock.monotonic_s()
         whose = "its control" if job.is_control else ""
-        self._row = row
+        self._running = (row,)
         self._table.begin(row.number, str(job.experiment.file), f"{whose} once more".strip() if once_more else whose)
         try:
             verdict = await self._suite.run_one(job)
@@ -224,7 +280,7 @@ class Gate:
         self._take(row, job, verdict)
         about = ["its control, which must fail"] if job.is_control else []
         about += ["once more, in all of its fault phase"] if once_more else []
-        self._table.line(row.number, verdict, verdict.outcome, duration_s, ", ".join(about))
+        self._table.line(row.number, str(job.experiment.file), verdict, duration_s, ", ".join(about))
         return verdict
 
     def _take(self, row: _Row, job: Job, verdict: Verdict) -> None:
@@ -235,14 +291,16 @@ class Gate:
 
     def _view_for(self, job: Job) -> RunView:
         journal = None
-        if self._journals is not None and self._row is not None and not job.probe:
-            runs = len(self._row.journals)
+        if self._journals is not None and self._running and not job.probe:
+            first = self._running[0]
             kind = "-control" if job.is_control else ""
             name = _NAME.sub("-", job.experiment.file.stem)
-            journal = self._journals / f"{self._row.number:03d}-{name}{kind}{f'-{runs + 1}' if runs else ''}.jsonl"
+            again = f"-{len(first.journals) + 1}" if first.journals else ""
+            journal = self._journals / f"{first.number:03d}-{name}{kind}{again}.jsonl"
             with contextlib.suppress(FileNotFoundError):  # that of an earlier gate: this is a run of its own
                 journal.unlink()
-            self._row.journals.append(str(journal))
+            for row in self._running:
+                row.journals.append(str(journal))
         return RunView(self._table, journal)
 
     # -- the answer ---------------------------------------------------------------------------------------------------
@@ -269,6 +327,7 @@ class Gate:
         by_name = worse.experiments if worse is not None else {}
         rows = [row.frozen(by_name.get((names or {}).get(row.entry.job.experiment.file, ""), ())) for row in self._rows]
         together = worse.together if worse is not None else ()
+        entries = [entry for group in self._groups for entry in group]
         outcomes = [row.outcome for row in rows]
         outcomes += [Outcome.VIOLATED] if together else []
         outcomes += [Outcome.INTERRUPTED] if interrupted else []
@@ -280,8 +339,12 @@ class Gate:
             duration_s=clock.monotonic_s() - self._began_s,
             worse=together,
             notes=tuple(notes),
-            not_run=tuple(str(entry.job.experiment.file) for entry in self._entries[len(self._rows) :]),
+            not_run=tuple(str(entry.job.experiment.file) for entry in entries[len(self._rows) :]),
         )
+
+
+def _again_of(row: _Row) -> Job:
+    return row.entry.again
 
 
 def _control_of(row: _Row) -> Job:
@@ -289,12 +352,15 @@ def _control_of(row: _Row) -> Job:
     return row.entry.control
 
 
-def repeated(entries: Sequence[Entry], times: int) -> list[Entry]:
-    """Return the entries ``times`` over, for a baseline of several runs: without controls, and without searches."""
+def repeated(groups: Sequence[Sequence[Entry]], times: int) -> list[list[Entry]]:
+    """Return the groups ``times`` over, for a baseline of several runs: without controls, and without searches."""
     return [
-        replace(entry, job=_alone(entry.job), again=_alone(entry.again), control=None, control_again=None)
+        [
+            replace(entry, job=_alone(entry.job), again=_alone(entry.again), control=None, control_again=None)
+            for entry in group
+        ]
         for _ in range(times)
-        for entry in entries
+        for group in groups
     ]
 
 

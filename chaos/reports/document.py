@@ -35,6 +35,7 @@ machine{phase}            the machine itself: left_share (idle), steal_share, fo
 guard                     the guard that stopped the fault phase early, in words
 metastability             null, or what the search for the load from which the system no longer recovers by itself has
                           found (``chaos.reports.metastability`` has its keys)
+together[]                files of the experiments that were run at the same time, with all of their faults
 deaths[]                  instances that ended although no fault had ended them
 replay                    the command that repeats the run
 control                   null, or the control's verdict in this same shape (without a control of its own)
@@ -92,6 +93,7 @@ def verdict_document(
         "guard": verdict.guard,
         "machine": {phase.name: _machine(phase) for phase in verdict.machine},
         "metastability": None if verdict.metastability is None else finding_document(verdict.metastability),
+        "together": list(verdict.together),
         "deaths": list(verdict.deaths),
         "replay": verdict.replay,
         "control": None if control is None else verdict_document(control),
@@ -144,8 +146,8 @@ def _rule(rule: RuleResult) -> dict[str, object]:
 
 def _machine(phase: MachinePhase) -> dict[str, object]:
     figures = dataclasses.asdict(phase)
-    del figures["name"]
-    return figures
+    del figures["name"], figures["max_taken"]
+    return {**figures, "starved": phase.starved}
 
 
 def _phase(phase: PhaseResult) -> dict[str, object]:

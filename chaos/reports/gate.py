@@ -43,7 +43,7 @@ class GateRow:
     """One experiment in a gate."""
 
     verdicts: tuple[Verdict, ...]
-    """Of its runs, in order: one, or two where the first was inconclusive and it was retried."""
+    """Of its runs, in order: one, or more where it did not hold beside others or was inconclusive."""
     outcome: Outcome
     """The last run's, with what the control or the resilience baseline make of it."""
     form: str
@@ -78,8 +78,9 @@ class GateRow:
             return (*self.worse, *self.verdict.reasons)
         if self.control is not None and self.outcome is not self.verdict.outcome:
             return (*conclusion(self.verdict, self.control), *self.verdict.reasons)
-        first = () if len(self.verdicts) == 1 else (f"the first of two runs was {_first_run(self.verdicts[0])}",)
-        return (*self.verdict.reasons, *self.worse, *first)
+        *before, last = self.verdicts
+        runs = tuple(f"run {number} was {_account(one)}" for number, one in enumerate(before, start=1))
+        return (*last.reasons, *self.worse, *runs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +172,7 @@ def _result(row: GateRow) -> dict[str, object]:
     }
 
 
-def _first_run(verdict: Verdict) -> str:
+def _account(verdict: Verdict) -> str:
     return f"{verdict.outcome.value}: {verdict.reasons[0]}" if verdict.reasons else verdict.outcome.value
 
 

@@ -41,7 +41,6 @@ class GateTable:
         names = shown_names(files)
         self._names = names
         self._width = min(_NAME_MAX, max(map(cell_len, names.values()), default=0))
-        self._file = ""
         self._now = ""
         self._status: Status | None = console.status("") if console.is_terminal else None
 
@@ -56,7 +55,6 @@ class GateTable:
 
     def begin(self, number: int, file: str, what: str = "") -> None:
         """Show that a run begins: the ``number``-th experiment, or something else about it (``its control``)."""
-        self._file = file
         self._now = f"{number}/{self._total} {self._name(file)}{f', {what}' if what else ''}"
         self._show("")
 
@@ -76,9 +74,9 @@ class GateTable:
             case RunEnded():
                 self._show("judged")
 
-    def line(self, number: int, verdict: Verdict, outcome: Outcome, duration_s: float, what: str = "") -> None:
+    def line(self, number: int, file: str, verdict: Verdict, duration_s: float, what: str = "") -> None:
         """Print the line of a run that has ended."""
-        name = self._name(self._file)
+        name, outcome = self._name(file), verdict.outcome
         shown = f"{name[: self._width - 1]}…" if cell_len(name) > self._width else name
         line = Text(f"[{number:>{len(str(self._total))}}/{self._total}] {shown:<{self._width}}  ")
         line.append(f"{outcome.value.upper():<{_OUTCOME_WIDTH}}", style=OUTCOME_STYLES[outcome])

@@ -28,7 +28,7 @@ from chaos.experiment.plan import SURGE
 from chaos.samples import SampleOutcome
 from chaos.topology.model import Topology
 from chaos.verdict.briefly import holds_briefly
-from chaos.verdict.machine import MachinePhase, starved
+from chaos.verdict.machine import MachinePhase, starved, worn_out
 from chaos.verdict.model import PhaseResult, ReceiptResult, RuleResult, Verdict
 from chaos.verdict.recovery import WINDOW_S
 from chaos.verdict.rules import Baseline, RuleCheck, Span, checks_of
@@ -140,7 +140,7 @@ def judge(
         if not findings.void and _lagged(lag_s, experiment.load):
             findings.unknown.append(_lag_words(lag_s, experiment.load))
         # What held on a starved machine held; what broke there may have been broken by whoever starved it.
-        hungry = starved([one for one in machine if one.name != PhaseName.WARM_UP])
+        hungry = _hungry([one for one in machine if one.name != PhaseName.WARM_UP], experiment.load)
         if findings.violated and hungry is not None:
             findings.void.append(hungry)
     reasons = findings.reasons()
@@ -211,6 +211,14 @@ def _find_void(findings: _Findings, case: _Case, receipts: Sequence[ReceiptResul
     span = case.phases.get(PhaseName.BASELINE)
     if span is not None:
         findings.void += _unwell_in(case.checks(), span)
+
+
+def _hungry(phases: Sequence[MachinePhase], load: Load) -> str | None:
+    """Say that others starved the machine, or that a rate which is not the experiment's own wore it out."""
+    hungry = starved(phases)
+    if hungry is None and load.own_rate_per_s is not None:
+        return worn_out(phases, rate_per_s=load.rate_per_s, own_rate_per_s=load.own_rate_per_s)
+    return hungry
 
 
 def _harmed(span: Span | None, receipts: Sequence[ReceiptResult]) -> Span | None:

@@ -44,8 +44,21 @@ class MachinePhase:
     exhausted_seconds: int
     """Seconds in which nothing was left over, or the canary was slow."""
 
-    starved: bool
-    """Whether others took more than they may, and nothing was left over."""
+    max_taken: float
+    """Which share of the processors others may take."""
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether there was nothing left over for a good part of it, whoever used it all."""
+        return (
+            self.exhausted_seconds >= EXHAUSTED_SECONDS_MIN
+            and self.exhausted_seconds > EXHAUSTED_SHARE_MAX * self.seconds
+        )
+
+    @property
+    def starved(self) -> bool:
+        """Whether others took more than they may, and nothing was left over."""
+        return (self.taken_share or 0.0) > self.max_taken and self.is_exhausted
 
     @property
     def taken_share(self) -> float | None:
@@ -59,7 +72,6 @@ def summary(name: str, seconds: Sequence[MachineMeasured], *, max_taken: float) 
     ``max_taken`` is which share of the processors others may take.
     """
     foreign, steal = _mean([one.foreign_share for one in seconds]), _mean([one.steal_share for one in seconds])
-    exhausted = sum(1 for one in seconds if is_exhausted(one))
     return MachinePhase(
         name=name,
         left_share=_mean([one.left_share for one in seconds]),
@@ -69,10 +81,8 @@ def summary(name: str, seconds: Sequence[MachineMeasured], *, max_taken: float) 
         queue_delay_share=_mean([one.queue_delay_share for one in seconds]),
         canary_s=max((one.canary_s for one in seconds if one.canary_s is not None), default=None),
         seconds=len(seconds),
-        exhausted_seconds=exhausted,
-        starved=(_sum(foreign, steal) or 0.0) > max_taken
-        and exhausted >= EXHAUSTED_SECONDS_MIN
-        and exhausted > EXHAUSTED_SHARE_MAX * len(seconds),
+        exhausted_seconds=sum(1 for one in seconds if is_exhausted(one)),
+        max_taken=max_taken,
     )
 
 
@@ -95,6 +105,21 @@ def starved(phases: Sequence[MachinePhase]) -> str | None:
         f"{worst.exhausted_seconds} of {worst.seconds} seconds nothing was left over"
         f"{canary if worst.canary_s is not None else ''}; end what else runs here and run it again, "
         "or use a machine of its own"
+    )
+
+
+def worn_out(phases: Sequence[MachinePhase], *, rate_per_s: float, own_rate_per_s: float) -> str | None:
+    """Return in words that a load which is not the experiment's own left nothing over; None when it left something.
+
+    Whoever chose that rate chose too much for this machine, with what the faults cost; that says nothing of the system.
+    """
+    worst = max((one for one in phases if one.is_exhausted), key=lambda one: one.exhausted_seconds, default=None)
+    if worst is None or rate_per_s <= own_rate_per_s:
+        return None
+    return (
+        f"in {worst.exhausted_seconds} of {worst.seconds} seconds of the {worst.name.replace('_', ' ')} phase nothing "
+        f"was left over of the machine, at {figure(rate_per_s, Unit.PER_SECOND)} where the experiment asks for "
+        f"{figure(own_rate_per_s, Unit.PER_SECOND)}: what broke may be that load's doing; its own rate tells"
     )
 
 

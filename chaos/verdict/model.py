@@ -110,6 +110,10 @@ class Verdict:
     """The run's own outcome, where the search has made it worse."""
     deaths: tuple[str, ...] = ()
     """Instances that ended although no fault had ended them, in words."""
+    together: tuple[str, ...] = ()
+    """The files of the experiments that were run at the same time, with all of their faults; empty as a rule."""
+    parts: tuple[Verdict, ...] = ()
+    """Of a run of several experiments at the same time: what it says about each of them."""
 
     @property
     def of_run(self) -> Outcome:

@@ -60,6 +60,17 @@ def rule_on(check: RuleCheck, span: Span, settings: VerdictSettings = _DEFAULTS)
     )
 
 
+def has_enough(check: RuleCheck, span: Span, settings: VerdictSettings) -> bool:
+    """Return whether the phase has the samples that the rule takes; True also where no number of them would help."""
+    limit = check.limit(span)
+    return limit is None or check.samples(span) >= _needed(check, limit, settings)
+
+
+def _needed(check: RuleCheck, limit: float, settings: VerdictSettings) -> int:
+    needed = samples_needed(check, limit)
+    return needed if settings.samples_most is None else min(needed, settings.samples_most)
+
+
 def _without_figures(check: RuleCheck, limit: float | None, tally: Tally) -> tuple[Outcome, str]:
     title, of = check.metric.title, check.metric.of
     if limit is None and check.rule.of_control_group:
@@ -91,7 +102,7 @@ def _decide(
     margin = settings.margin
     if sure.broken and not check.rule.comparison.holds(measured, tolerated(check, limit, margin or 0.0)):
         return Outcome.VIOLATED, "", None
-    number, needed = check.samples(span), samples_needed(check, limit)
+    number, needed = check.samples(span), _needed(check, limit, settings)
     length_s = span[1] - span[0]
     if number < needed and (margin is None or number < SAMPLES_MIN):
         more_s = seconds_for(needed - number, number / length_s)

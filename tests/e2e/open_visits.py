@@ -1,4 +1,7 @@
-"""A locustfile with an open schedule, for the smallest target: every visit opens the page once, when it is due."""
+"""A locustfile with an open schedule, for the smallest targets: every visit opens a page once, when it is due.
+
+Where there are several pages, they are opened in turn.
+"""
 
 from __future__ import annotations
 
@@ -60,10 +63,11 @@ def on_init(environment: Environment, **_: object) -> None:
     order = order_for(environment)
     assert order is not None, "only under the runner"
     station = Station(environment, order)
-    (called,) = (one for some in order.client.calls.values() for one in some)
+    called = [one for some in order.client.calls.values() for one in some]
 
     def begin(arrival: Arrival, due_s: float, lag_s: float) -> Visit:
-        return Visit(f"http://{called.address}/", due_s, station.recorder.record)
+        page = called[arrival.number % len(called)]
+        return Visit(f"http://{page.address}/", due_s, station.recorder.record)
 
     def visit() -> None:
         dispatcher = Dispatcher(begin, station.recorder.record)

@@ -109,7 +109,7 @@ def test_experiments_share_a_start_and_every_output_says_which_one_is_violated(t
         assert result["form"] == "quick"
         phases = {phase["name"]: phase for phase in result["phases"]}
         assert set(phases) == {"baseline", "fault", "recovery"}
-        assert phases["baseline"]["attempts"]["request"] > 150, "lent, at the rate of the quick form"
+        assert phases["baseline"]["attempts"]["request"] > 100, "lent, at the rate of the quick form"
     controls = {result["experiment"]: result["control"] for result in document["results"]}
     assert controls["front_dead"] is None, "what is violated has shown that it can fail"
     assert controls["greetings_dead"]["outcome"] == controls["greetings_slow"]["outcome"] == "violated"
@@ -125,16 +125,20 @@ def test_experiments_share_a_start_and_every_output_says_which_one_is_violated(t
 
 
 def test_an_inconclusive_one_is_run_once_more_and_a_violated_one_stops_a_fast_gate(tmp_path: Path, folder: Path):
-    write(folder, "deaf", "front_dead", "greetings_slow")
+    write(folder, "deaf")
+    code, output = chaos(tmp_path / "tmp", "gate", str(folder), *QUICK, "--json", str(tmp_path / "gate.json"))
+    (deaf,) = read_json(tmp_path / "gate.json")["results"]
+    assert (code, deaf["outcome"]) == (4, "inconclusive"), output
+    assert [run["outcome"] for run in deaf["runs"]] == ["inconclusive", "inconclusive"]
+    assert "touched nothing" in deaf["reasons"][0]
+    write(folder, "front_dead", "greetings_slow")
+    (folder / "deaf.yaml").unlink()
     code, output = chaos(
         tmp_path / "tmp", "gate", str(folder), *QUICK, "--fail-fast", "--json", str(tmp_path / "gate.json")
     )
     document = read_json(tmp_path / "gate.json")
-    by_name = {result["experiment"]: result for result in document["results"]}
-    assert by_name["deaf"]["outcome"] == "inconclusive", output
-    assert [run["outcome"] for run in by_name["deaf"]["runs"]] == ["inconclusive", "inconclusive"]
-    assert "touched nothing" in by_name["deaf"]["reasons"][0]
-    assert by_name["front_dead"]["outcome"] == "violated", output
+    (front_dead,) = document["results"]
+    assert front_dead["outcome"] == "violated", output
     assert document["not_run"] == [str(folder / "greetings_slow.yaml")]
     assert code == 1
 

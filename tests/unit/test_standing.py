@@ -213,7 +213,7 @@ def test_a_closed_load_is_taken_at_its_word():
 
 
 @pytest.mark.parametrize(
-    ("rate_per_s", "window_s"), [(60.0, 0.7), (25.0, 1.6), (1.0, WINDOW_S_MAX), (0.0, WINDOW_S_MAX)]
+    ("rate_per_s", "window_s"), [(60.0, 0.7), (25.0, 1.2), (1.0, WINDOW_S_MAX), (0.0, WINDOW_S_MAX)]
 )
 def test_a_window_is_long_enough_for_the_load(rate_per_s: float, window_s: float):
     assert window_for(rate_per_s) == window_s

@@ -10,7 +10,7 @@ import pytest
 
 from chaos.cli.gate import chosen, gate, left_out_notes, quick_options
 from chaos.errors import UsageError
-from chaos.gate.forms import QUICK_FAULT_S, QUICK_RATE_PER_S, Quick, entries_of
+from chaos.gate.forms import QUICK_FAULT_S, QUICK_RATE_PER_S, QUICK_TOGETHER, Quick, entries_of
 from chaos.gate.gate import repeated
 from chaos.yamlfile import load_yaml
 from tests.unit.gate.building import EXPERIMENTS, shipped
@@ -41,8 +41,9 @@ def test_a_tag_that_nobody_has_is_a_mistake_and_so_is_a_choice_of_nothing():
 
 
 def test_what_is_not_usual_about_the_quick_form_is_in_its_replay():
-    assert quick_options(QUICK_RATE_PER_S, QUICK_FAULT_S) == Quick()
-    assert quick_options(45.5, 2.5).options == ("--quick", "--quick-rate", "45.5/s", "--quick-fault", "2.5s")
+    assert quick_options(QUICK_RATE_PER_S, QUICK_FAULT_S, QUICK_TOGETHER) == Quick()
+    unusual = ("--quick", "--quick-rate", "45.5/s", "--quick-fault", "2.5s", "--quick-together", "1")
+    assert quick_options(45.5, 2.5, 1).options == unusual
 
 
 def test_rules_that_were_left_out_are_told_with_the_number_of_experiments():
@@ -62,7 +63,7 @@ def test_a_search_is_left_to_the_full_form_and_not_made_for_a_baseline():
     assert full.job.searches
     assert not full.control.searches
     assert left_out_notes([full]) == []
-    assert [(one.job.searches, one.again.searches) for one in repeated([full], 2)] == [(False, False)] * 2
+    assert [(one.job.searches, one.again.searches) for (one,) in repeated([[full]], 2)] == [(False, False)] * 2
 
 
 @pytest.mark.parametrize("name", [".github/workflows/resilience.yml", "docs/examples/gitlab-ci.yml"])

@@ -18,8 +18,8 @@ def planned(name: str) -> str:
 
 
 def test_with_a_control_group_it_says_on_whom_the_faults_fall():
-    said = planned("play/one_tenth_unranked")
-    assert "control group: 10% of the accounts; the faults fall on 10% others, in the same seconds" in said
+    said = planned("play/one_fifth_unranked")
+    assert "control group: 20% of the accounts; the faults fall on 20% others, in the same seconds" in said
     assert "header X-Chaos-Group, header_value experiment): 4 edges from playback_apps" in said
 
 

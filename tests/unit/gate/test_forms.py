@@ -15,11 +15,11 @@ from chaos.gate.forms import (
     APART,
     STORY_S,
     Quick,
-    arrange,
     entries_of,
     fault_phase_s,
     judged_quickly,
     keep_apart,
+    one_by_one,
     quick_backend,
     starts_of,
 )
@@ -93,11 +93,11 @@ def test_a_surge_needs_a_load_of_its_own_and_is_told_so():
 
 
 def test_a_control_group_needs_the_whole_fault_phase_and_is_told_so():
-    entry = entry_of("play/one_tenth_unranked")
-    (job,) = shipped("play/one_tenth_unranked")
+    entry = entry_of("play/one_fifth_unranked")
+    (job,) = shipped("play/one_fifth_unranked")
     assert entry.job.form is Form.BRIEF
     assert entry.why_not_quick == "a group of its accounts has too few attempts in a few seconds"
-    assert entry.job.load.control_group == 0.1
+    assert entry.job.load.control_group == 0.2
     assert entry.job.experiment.phases[PhaseName.FAULT] == job.experiment.phases[PhaseName.FAULT]
     assert entry.job.experiment.steady_state == job.experiment.steady_state
 
@@ -192,7 +192,7 @@ def test_arranging_keeps_everything_and_every_start_and_load_together(order, dat
         )
         for number in order
     ]
-    ordered = arrange(jobs, lambda one: one)
+    ordered = one_by_one(jobs, lambda one: one)
     assert sorted(one.replay for one in ordered) == sorted(one.replay for one in jobs)
     starts_in_a_row = [disabled for disabled, _ in groupby(one.disabled for one in ordered)]
     assert len(starts_in_a_row) == len(set(starts_in_a_row))

@@ -64,7 +64,7 @@ def test_a_share_has_the_room_above_its_limit():
 def test_a_row_says_what_the_baseline_and_the_first_run_have_to_do_with_it():
     worse = row(verdict(), outcome=VIOLATED, worse=("availability is worse",))
     assert worse.reasons[0] == "availability is worse"
-    assert MIXED.rows[2].reasons == ("still too few plays", "the first of two runs was inconclusive: too few plays")
+    assert MIXED.rows[2].reasons == ("still too few plays", "run 1 was inconclusive: too few plays")
 
 
 def test_a_control_that_did_not_fail_is_the_first_reason():
@@ -140,7 +140,7 @@ def test_junit_tells_failures_errors_and_skips_with_their_reasons():
     assert failure.attrib == {"message": "10 % <failed> & more", "type": "violated"}
     skipped = root.find(".//testcase[@name='slow']/skipped")
     assert skipped.attrib == {"message": "still too few plays"}
-    assert "the first of two runs was inconclusive: too few plays" in skipped.text
+    assert "run 1 was inconclusive: too few plays" in skipped.text
     assert root.find(".//testcase[@name='taken']/error").get("message") == "a port is taken"
 
 
@@ -220,7 +220,7 @@ def test_the_table_prints_a_line_as_each_run_ends_and_nothing_else_in_a_log():
     with table:
         table.begin(1, MIXED.rows[0].verdict.file)
         assert output.getvalue() == ""
-        table.line(1, MIXED.rows[0].verdict, HELD, 6.2)
+        table.line(1, MIXED.rows[0].verdict.file, MIXED.rows[0].verdict, 6.2)
         words = " ".join(output.getvalue().split())
         assert words == "[1/4] edge/bad_release HELD playback availability 100 % (99.5 %) at once 6 s"
 

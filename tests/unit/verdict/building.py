@@ -95,6 +95,8 @@ def experiment(
     guards: tuple[Guard, ...] = (),
     disable: tuple[str, ...] = ("failover",),
     must_break: tuple[str, ...] = (),
+    rate_per_s: float = 50.0,
+    own_rate_per_s: float | None = None,
 ) -> Experiment:
     return Experiment(
         file=Path("experiments/outage.yaml"),
@@ -102,7 +104,12 @@ def experiment(
         description="",
         topology_file=Path("small.yaml"),
         phases={name: end - start for name, (start, end) in PHASES.items()},
-        load=Load(locustfile=Path("locustfile.py"), rate_per_s=50.0, max_start_lag_s=max_start_lag_s),
+        load=Load(
+            locustfile=Path("locustfile.py"),
+            rate_per_s=rate_per_s,
+            own_rate_per_s=own_rate_per_s,
+            max_start_lag_s=max_start_lag_s,
+        ),
         faults=(FaultEntry(fault=NoFault(), selector=Selector(service="oca")),),
         steady_state=tuple(rule(text) for text in rules or ("availability >= 99.5%",)),
         must_break=tuple(rule(text) for text in must_break),

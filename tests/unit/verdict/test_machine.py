@@ -85,3 +85,27 @@ def test_the_document_has_the_machine_phase_by_phase():
         "exhausted_seconds": 4,
         "starved": True,
     }
+
+
+def broken_at(rate_per_s: float, own_rate_per_s: float | None, *, exhausted: int = 4):
+    machine = [phase(foreign=0.01, exhausted=exhausted)]
+    store = store_of(fails=BROKEN)
+    return verdict_of(store, machine=machine, rate_per_s=rate_per_s, own_rate_per_s=own_rate_per_s)
+
+
+def test_what_broke_at_a_rate_that_wore_the_machine_out_is_not_the_systems_doing():
+    verdict = broken_at(45.0, 30.0)
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert verdict.reasons[0] == (
+        "in 4 of 10 seconds of the fault phase nothing was left over of the machine, at 45 /s where the experiment "
+        "asks for 30 /s: what broke may be that load's doing; its own rate tells"
+    )
+
+
+@pytest.mark.parametrize(
+    ("rates", "exhausted"),
+    [((45.0, 30.0), 1), ((30.0, 30.0), 4), ((20.0, 30.0), 4), ((45.0, None), 4)],
+    ids=["something was left over", "at its own rate", "at a lower rate", "at a rate of its own choice"],
+)
+def test_at_any_other_rate_it_is(rates, exhausted):
+    assert broken_at(*rates, exhausted=exhausted).outcome is Outcome.VIOLATED
