@@ -30,6 +30,12 @@ def metastability_of(section: Section, rate_per_s: float, recovery_s: float) -> 
             t.METASTABILITY,
             "with verdict.extend the faults would last longer at one load than at another; leave it out",
         )
+    if section.has(t.CONTROL_GROUP):
+        section.report(
+            t.METASTABILITY,
+            "a trigger that falls on one group of accounts alone is no trigger for the whole system; leave out this or "
+            "the control_group",
+        )
     hold_s, up_to_per_s = max(recovery_s, HOLD_S_LEAST), UP_TO_TIMES * rate_per_s
     if isinstance(asked, bool):
         return Metastability(up_to_per_s=up_to_per_s, hold_s=hold_s)

@@ -660,6 +660,10 @@ WRONG_GROUPS = {
         {"control_group": "control_group: 60%"},
         "control_group: 60% is out of range",
     ),
+    "a search for metastability": (
+        {"metastability": "metastability: true"},
+        "metastability: a trigger that falls on one group of accounts alone is no trigger for the whole system",
+    ),
     "a rate": (
         {"steady_state": "steady_state: [orders_per_s >= 9% of control_group, availability >= 9% of control_group]"},
         "steady_state.0: orders_per_s counts how many there are, and chance decides how many fall into either group",

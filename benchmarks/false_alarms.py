@@ -1,0 +1,120 @@
+"""Does the gate cry wolf? The quick suite of a system that nobody has broken, on a machine that others use as well.
+
+    python -m benchmarks.false_alarms [--runs N] [--seed FIRST] [--into build/false_alarms.jsonl]
+
+While the gate runs, a busy loop on every processor takes what it can get for 3 seconds of 9: for a third of the time,
+half of each processor at the least. Whatever is violated then is a false alarm; what is inconclusive is none, but no
+answer either. Each run is a line of the file, to which later calls add theirs: a hundred runs take a night.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.detection_power import print_table
+
+BUSY_S, QUIET_S = 3.0, 6.0
+SURE = 0.95
+FILE = Path("build/false_alarms.jsonl")
+
+
+def be_busy(parent: int) -> None:
+    """Use up a processor for a third of the time, for as long as the parent lives."""
+    while os.getppid() == parent:
+        until_s = time.monotonic() + BUSY_S
+        while time.monotonic() < until_s:
+            pass
+        time.sleep(QUIET_S)
+
+
+def run_once(seed: int) -> dict[str, object]:
+    """Run the quick suite, and return what came out."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "gate.json"
+        command = [sys.executable, "-m", "chaos", "gate", "experiments/", "--quick", "--seed", str(seed)]
+        ended = subprocess.run([*command, "--json", str(file)], capture_output=True, text=True, check=False)
+        if not file.exists():
+            raise SystemExit(f"the gate gave no answer (exit code {ended.returncode}):\n{ended.stdout}{ended.stderr}")
+        document = json.loads(file.read_text())
+    results = document["results"]
+    return {
+        "seed": seed,
+        "outcome": document["outcome"],
+        "duration_s": document["duration_s"],
+        "counts": document["counts"],
+        "not_held": {one["file"]: {"outcome": one["outcome"], "reasons": one["reasons"][:3]} for one in results
+                     if one["outcome"] != "held"},
+        "asked_again": sum(len(one["runs"]) > 1 for one in results),
+        "experiments": len(results),
+    }  # fmt: skip
+
+
+def table_of(runs: Sequence[dict]) -> list[tuple[str, ...]]:
+    """Return the figures of all runs as rows of a table."""
+    counts: Counter[str] = Counter()
+    for run in runs:
+        counts.update(run["counts"])
+    experiments = sum(counts.values())
+    suites = Counter(run["outcome"] for run in runs)
+    minutes = sorted(run["duration_s"] / 60.0 for run in runs)
+    middle = minutes[len(minutes) // 2]
+    of_experiments, of_runs = at_most(counts["violated"], experiments), at_most(suites["violated"], len(runs))
+    return [
+        ("runs of the suite", f"{len(runs)}: {', '.join(f'{number} {name}' for name, number in suites.items())}"),
+        ("experiments in them", f"{experiments}: {', '.join(f'{number} {name}' for name, number in counts.items())}"),
+        ("false alarms", f"{counts['violated']} experiments, {suites['violated']} runs of the suite"),
+        ("so at most, 95 % sure", f"{of_experiments:.2%} of experiments, {of_runs:.1%} of runs"),
+        ("asked more than once", f"{sum(run['asked_again'] for run in runs) / len(runs):.1f} experiments of a run"),
+        ("minutes of a run", f"{minutes[0]:.1f} to {minutes[-1]:.1f}, median {middle:.1f}"),
+    ]
+
+
+def at_most(seen: int, of: int) -> float:
+    """Return the upper end of the share, exactly (Clopper and Pearson 1934), by bisection."""
+    low, high = seen / of, 1.0
+    while high - low > 1e-6:
+        share = (low + high) / 2
+        fewer = math.fsum(math.comb(of, k) * share**k * (1.0 - share) ** (of - k) for k in range(seen + 1))
+        low, high = (share, high) if fewer > 1.0 - SURE else (low, share)
+    return high
+
+
+def main(arguments: Sequence[str] = ()) -> None:
+    """Make the runs, keep them, and print the table of all that the file has."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1, help="of the first run; each later one has the next")
+    parser.add_argument("--into", type=Path, default=FILE)
+    options = parser.parse_args(arguments)
+    options.into.parent.mkdir(parents=True, exist_ok=True)
+    loops = [
+        multiprocessing.Process(target=be_busy, args=(os.getpid(),), daemon=True) for _ in range(os.cpu_count() or 1)
+    ]
+    for loop in loops:
+        loop.start()
+    try:
+        for seed in range(options.seed, options.seed + options.runs):
+            run = run_once(seed)
+            with options.into.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(run) + "\n")
+            print(f"seed {seed}: {run['outcome']} in {run['duration_s']:.0f} s, {run['counts']}", flush=True)
+    finally:
+        for loop in loops:
+            loop.terminate()
+    runs = [json.loads(line) for line in options.into.read_text().splitlines()]
+    print_table("The quick gate beside a busy loop", ("what", "measured"), iter(table_of(runs)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
