@@ -75,11 +75,8 @@ class Entry:
     why_not_quick: str = ""
     """In the quick form: why this one has a load of its own, in words; empty when it has not."""
 
-    @property
-    def left_out(self) -> tuple[str, ...]:
-        """The rules that the quick form leaves to the full one."""
-        judged = {rule.text for rule in self.job.experiment.steady_state}
-        return tuple(rule.text for rule in self.again.experiment.steady_state if rule.text not in judged)
+    left_out: tuple[str, ...] = ()
+    """The rules that the quick form leaves to the full one."""
 
     @property
     def leaves_search_out(self) -> bool:
@@ -108,6 +105,7 @@ def entries_of(jobs: Sequence[Job], quick: Quick | None) -> list[Entry]:
                 control=None if control is None else shorten(control, quick),
                 control_again=None if control is None else _again(control, quick),
                 why_not_quick=why_not_quick(job.experiment),
+                left_out=_left_out(job),
             )
         )
     return entries if quick is None else one_by_one(entries, _job_of)
@@ -146,7 +144,8 @@ def shorten(job: Job, quick: Quick) -> Job:
             PhaseName.FAULT: own[PhaseName.FAULT] if all_of_it else fault_phase_s(experiment, quick.fault_s),
             PhaseName.RECOVERY: recovery_s,
         }
-        return _changed(job, replace(experiment, phases=phases), quick, form=Form.BRIEF)
+        rules = judged_quickly(experiment.steady_state, job.topology)
+        return _changed(job, replace(experiment, phases=phases, steady_state=rules), quick, form=Form.BRIEF)
     phases = {
         PhaseName.WARM_UP: 0.0,
         PhaseName.BASELINE: BASELINE_S + LEAD_S,
@@ -175,7 +174,7 @@ _USUAL_WARM_UP_S = 5.0
 
 
 def judged_quickly(rules: Sequence[Rule], topology: Topology) -> tuple[Rule, ...]:
-    """Return the rules that a fault phase of a few seconds can decide.
+    """Return the rules that a baseline and a fault phase of a few seconds can decide.
 
     A rate counts what ends in the phase. When every answer takes 0.3 s longer, 0.3 s worth of them end after it: 3 % of
     ten seconds and 8 % of four, with nothing lost. Where a share of the same attempts is asked for as well, which
@@ -202,8 +201,14 @@ def fault_phase_s(experiment: Experiment, least_s: float) -> float:
 
 
 def _again(job: Job, quick: Quick) -> Job:
-    """Return the second attempt: all of the fault phase and every rule, at the experiment's own rate and load."""
-    return _changed(job, job.experiment, quick, form=Form.BRIEF, replay=job.replay)
+    """Return the second attempt: all of the fault phase, at the experiment's own rate, on a load of its own."""
+    rules = judged_quickly(job.experiment.steady_state, job.topology)
+    return _changed(job, replace(job.experiment, steady_state=rules), quick, form=Form.BRIEF, replay=job.replay)
+
+
+def _left_out(job: Job) -> tuple[str, ...]:
+    judged = judged_quickly(job.experiment.steady_state, job.topology)
+    return tuple(rule.text for rule in job.experiment.steady_state if rule not in judged)
 
 
 def _changed(job: Job, experiment: Experiment, quick: Quick, *, form: Form, replay: str | None = None) -> Job:

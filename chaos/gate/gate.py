@@ -231,10 +231,10 @@ class Gate:
 
     def _append(self, event: Event) -> None:
         """Write what comes after a run into its journal."""
-        for row in self._running:
-            if row.journals:
-                with JournalWriter(Path(row.journals[-1])) as journal:
-                    journal.handle(event)
+        journals = [row.journals[-1] for row in self._running if row.journals]
+        if journals:
+            with JournalWriter(Path(journals[0])) as journal:
+                journal.handle(event)
 
     async def _run_together(self, rows: Sequence[_Row]) -> None:
         """Make one run of these experiments, and tell what it says about each of them."""
@@ -251,16 +251,16 @@ class Gate:
             raise
         duration_s = clock.monotonic_s() - began_s
         self._take_parts(rows, verdict, duration_s)
-        for row, name in zip(rows, names, strict=True):
-            others = " and ".join(other for other in names if other != name)
+        for place, row in enumerate(rows):
+            others = " and ".join(names[:place] + names[place + 1 :])
             file = str(row.entry.job.experiment.file)
             self._table.line(row.number, file, row.verdicts[-1], duration_s / len(rows), f"with {others}")
 
     @staticmethod
     def _take_parts(rows: Sequence[_Row], verdict: Verdict, duration_s: float) -> None:
         files = [part.file for part in verdict.parts]
-        for row, part in zip(rows, verdict.parts, strict=True):
-            row.verdicts.append(told_apart(part, [file for file in files if file != part.file]))
+        for place, (row, part) in enumerate(zip(rows, verdict.parts, strict=True)):
+            row.verdicts.append(told_apart(part, files[:place] + files[place + 1 :]))
             row.duration_s += duration_s / len(rows)
 
     async def _run_once(self, row: _Row, job: Job, *, once_more: bool = False) -> Verdict:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.running import ROOT, chaos, read_json
+from tests.e2e.running import ROOT, Chaos, chaos, read_json
 
 pytestmark = pytest.mark.e2e
 
@@ -48,10 +50,14 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-def gate(folder: Path, *services: str) -> tuple[int, str, dict[str, dict]]:
+def write(folder: Path, *services: str) -> None:
     for service in services:
         text = EXPERIMENT.format(name=f"{service} dies", target=folder.parent / "target", service=service)
         (folder / f"{service}.yaml").write_text(text)
+
+
+def gate(folder: Path, *services: str) -> tuple[int, str, dict[str, dict]]:
+    write(folder, *services)
     code, output = chaos(
         folder.parent / "tmp", "gate", str(folder), "--quick", "--quick-rate", "40/s", "--proxy", "embedded",
         "--seed", "3", "--json", str(folder.parent / "gate.json"), "--journal", str(folder.parent / "journals"),
@@ -87,3 +93,27 @@ def test_what_did_not_hold_beside_others_is_asked_alone_and_only_one_is_accused(
         assert result["together"] == [], "the last run was its own"
     assert "VIOLATED: front_a dies" in output
     assert "VIOLATED: word_b dies" not in output
+
+
+def test_an_interruption_in_the_middle_is_told_of_each_of_them(folder: Path):
+    write(folder, "word_a", "word_b")
+    journals, document = folder.parent / "journals", folder.parent / "gate.json"
+    (folder.parent / "tmp").mkdir()
+    running = Chaos.start(
+        folder.parent / "tmp", "gate", str(folder), "--quick", "--quick-rate", "40/s", "--proxy", "embedded",
+        "--json", str(document), "--journal", str(journals),
+    )  # fmt: skip
+    limit_s = time.monotonic() + 60.0
+    while not (journals.exists() and any("fault_applied" in file.read_text() for file in journals.iterdir())):
+        assert time.monotonic() < limit_s
+        time.sleep(0.02)
+    running.process.send_signal(signal.SIGTERM)
+    code, output = running.wait(20)
+    assert code == 130, output
+    running.wait_until_nothing_is_left(within_s=2.0)
+    told = read_json(document)
+    assert {result["experiment"]: result["outcome"] for result in told["results"]} == {
+        "word_a dies": "interrupted",
+        "word_b dies": "interrupted",
+    }
+    assert told["not_run"] == []
