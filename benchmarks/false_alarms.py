@@ -1,10 +1,11 @@
 """Does the gate cry wolf? The quick suite of a system that nobody has broken, on a machine that others use as well.
 
-    python -m benchmarks.false_alarms [--runs N] [--seed FIRST] [--into build/false_alarms.jsonl]
+    python -m benchmarks.false_alarms [--runs N] [--seed FIRST] [--into benchmarks/false_alarms.ndjson]
 
 While the gate runs, a busy loop on every processor takes what it can get for 3 seconds of 9: for a third of the time,
 half of each processor at the least. Whatever is violated then is a false alarm; what is inconclusive is none, but no
-answer either. Each run is a line of the file, to which later calls add theirs: a hundred runs take a night.
+answer either. Each run is a line of the file, to which later calls add theirs: a hundred runs take a night. The file is
+kept in the repository, so that nights add up; each line says of which commit it is.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from benchmarks.detection_power import print_table
 
 BUSY_S, QUIET_S = 3.0, 6.0
 SURE = 0.95
-FILE = Path("build/false_alarms.jsonl")
+FILE = Path(__file__).with_suffix(".ndjson")
 
 
 def be_busy(parent: int) -> None:
@@ -49,6 +50,7 @@ def run_once(seed: int) -> dict[str, object]:
         document = json.loads(file.read_text())
     results = document["results"]
     return {
+        "commit": commit(),
         "seed": seed,
         "outcome": document["outcome"],
         "duration_s": document["duration_s"],
@@ -58,6 +60,12 @@ def run_once(seed: int) -> dict[str, object]:
         "asked_again": sum(len(one["runs"]) > 1 for one in results),
         "experiments": len(results),
     }  # fmt: skip
+
+
+def commit() -> str:
+    """Return the commit that is checked out, in short."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent).stdout.strip()
 
 
 def table_of(runs: Sequence[dict]) -> list[tuple[str, ...]]:

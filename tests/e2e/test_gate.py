@@ -47,7 +47,7 @@ FAULTS = {
     "front_dead": "{kind: kill, service: front}",
 }
 HAS_REPORT = cli.get_command(click.Context(cli), "report") is not None
-QUICK = ("--quick", "--quick-fault", "5s", "--seed", "3", "--proxy", "embedded")
+QUICK = ("--quick", "--seed", "3", "--proxy", "embedded")
 
 
 @pytest.fixture
