@@ -97,7 +97,7 @@ class Outputs:
         if summary := os.environ.get(SUMMARY_VARIABLE):
             with Path(summary).open("a", encoding="utf-8") as file:
                 file.write(gate_markdown(report))
-        journals = [journal for row in report.rows for journal in row.journals]
+        journals = list(dict.fromkeys(journal for row in report.rows for journal in row.journals))
         command = _report_command()
         if self.html is not None and command is not None and journals:
             command.main([*journals, "--html", str(self.html)], standalone_mode=False)

@@ -61,6 +61,7 @@ def gate(folder: Path, *services: str) -> tuple[int, str, dict[str, dict]]:
     code, output = chaos(
         folder.parent / "tmp", "gate", str(folder), "--quick", "--quick-rate", "40/s", "--proxy", "embedded",
         "--seed", "3", "--json", str(folder.parent / "gate.json"), "--journal", str(folder.parent / "journals"),
+        "--html", str(folder.parent / "gate.html"),
     )  # fmt: skip
     results = read_json(folder.parent / "gate.json")["results"]
     return code, output, {result["experiment"].removesuffix(" dies"): result for result in results}
@@ -79,6 +80,7 @@ def test_two_that_do_not_meet_take_one_run_and_each_has_its_own_receipts(folder:
         assert [Path(file).stem for file in result["together"]] == [other]
         assert f"the faults of {other} were there at the same time" in result["reasons"]
     assert [file.name for file in (folder.parent / "journals").iterdir()] == ["001-word_a-word_b.jsonl"]
+    assert f"{folder.parent / 'gate.html'}: 1 run," in output, "the journal that they share is one run"
     assert "with word_a" in output
     assert "with word_b" in output
 
