@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar
 
 from chaos import clock
 from chaos.beside import beside, cancel_all
@@ -45,6 +46,8 @@ from chaos.verdict.recovery import recovery_s
 from chaos.verdict.rules import Baseline
 from chaos.verdict.surge import surge_receipt
 from chaos.verdict.windows import SampleStore
+
+T = TypeVar("T")
 
 WATCH_INTERVAL_S = 0.25
 """How often samples are read and guards are looked at."""
@@ -213,7 +216,7 @@ class Run:
         """Let the fault phase go on until every rule is decided, a guard trips, or ``latest_s`` is reached."""
         told = False
         while (left_s := latest_s - self._now_s()) > 0.0:
-            left = self._undecided()
+            left = self._of_fault_phase(undecided, SETTLE_S)
             if not left:
                 return
             if not told:
@@ -223,20 +226,17 @@ class Run:
             if await self._healing_before(min(latest_s, self._now_s() + LOOK_EVERY_S)):
                 return
 
-    def _undecided(self, settle_s: float = SETTLE_S) -> tuple[str, ...]:
+    def _of_fault_phase(self, ask: Callable[..., T], settle_s: float) -> T:
+        """Return what ``ask`` (one of ``chaos.verdict.pending``) says of what is at least ``settle_s`` old of it."""
         self._store.add(self._load.read())
-        return undecided(
+        start_s, _ = self._progress.phases[PhaseName.FAULT]
+        return ask(
             self._experiment,
             topology=self._topology,
             store=self._store,
             baseline=self._baseline,
-            span=self._known_of_fault(settle_s),
+            span=(start_s, max(start_s, self._now_s() - settle_s)),
         )
-
-    def _known_of_fault(self, settle_s: float) -> tuple[float, float]:
-        """Return the part of the fault phase that is at least ``settle_s`` old."""
-        start_s, _ = self._progress.phases[PhaseName.FAULT]
-        return (start_s, max(start_s, self._now_s() - settle_s))
 
     # -- faults ---------------------------------------------------------------------------------------------------
 

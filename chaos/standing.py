@@ -21,7 +21,7 @@ from chaos.load.lending import BASELINE_S, LEAD_S, SETTLE_S, LentLoad
 from chaos.runner import DRAIN_LIMIT_S, Run
 from chaos.topology.model import Measure, Topology
 from chaos.verdict.briefly import holds_briefly
-from chaos.verdict.pending import has_too_few
+from chaos.verdict.pending import has_too_few, undecided
 from chaos.verdict.rules import Baseline, RuleCheck, Span, checks_of
 from chaos.verdict.windows import SampleStore
 
@@ -92,21 +92,11 @@ class StandingRun(BriefRun):
 
         So the verdict is looked at twice at the most, and not until it pleases.
         """
-        while self._now_s() < latest_s and self._lacks_samples():
+        while self._now_s() < latest_s and self._of_fault_phase(has_too_few, SETTLE_S):
             if await self._healing_before(min(latest_s, self._now_s() + LOOK_EVERY_S)):
                 return
-        if self._now_s() < latest_s and self._undecided(SETTLE_S):
+        if self._now_s() < latest_s and self._of_fault_phase(undecided, SETTLE_S):
             await self._healing_before(latest_s)
-
-    def _lacks_samples(self) -> bool:
-        self._store.add(self._load.read())
-        return has_too_few(
-            self._experiment,
-            topology=self._topology,
-            store=self._store,
-            baseline=self._baseline,
-            span=self._known_of_fault(SETTLE_S),
-        )
 
     async def _finish_load(self) -> None:
         """Wait for what was due in the fault phase; when that takes too long, end the load, and it has failed."""

@@ -15,7 +15,7 @@ from typing import TypeVar
 from chaos.environment import Backend
 from chaos.experiment.model import Experiment, PhaseName, Rule
 from chaos.experiment.plan import plan as make_plan
-from chaos.gate.together import grouped, reach_of
+from chaos.gate.together import grouped
 from chaos.load.lending import BASELINE_S, LEAD_S, WARM_UP_S
 from chaos.suite import Form, Job, start_of
 from chaos.topology.model import Measure, Topology
@@ -297,7 +297,7 @@ def keep_apart(things: Sequence[T], services_of: Callable[[T], frozenset[str]]) 
 
 
 def _services(group: Sequence[T], job_of: Callable[[T], Job]) -> frozenset[str]:
-    return frozenset[str]().union(*(reach_of(job_of(thing)).struck for thing in group))
+    return frozenset(entry.selector.service for thing in group for entry in job_of(thing).experiment.faults)
 
 
 def _start_key(job: Job) -> Hashable:

@@ -24,8 +24,8 @@ from chaos.errors import Outcome
 from chaos.experiment.model import Experiment, PhaseName
 from chaos.experiment.plan import Plan
 from chaos.experiment.plan import plan as make_plan
+from chaos.experiment.selection import candidates, edges_to
 from chaos.suite import Job
-from chaos.topology.model import Topology
 from chaos.verdict.model import Verdict
 
 T = TypeVar("T")
@@ -49,25 +49,13 @@ class Reach:
 
 def reach_of(job: Job) -> Reach:
     """Return where a job's faults fall. Surges fall on everybody, and are no part of it."""
-    called_by = _callers(job.topology)
-    struck, bearers = set[str](), set[str]()
-    for entry in job.experiment.faults:
-        service, caller = entry.selector.service, entry.selector.caller
-        struck.add(service)
-        bearers |= {caller} if caller is not None else called_by.get(service, set())
-    named = {*job.topology.services, *job.topology.clients} & set(job.experiment.tags)
-    return Reach(struck=frozenset(struck), bearers=frozenset(bearers), about=frozenset(named))
-
-
-def _callers(topology: Topology) -> dict[str, set[str]]:
-    callers: dict[str, set[str]] = {}
-    for caller, service in topology.services.items():
-        for callee in service.calls:
-            callers.setdefault(callee, set()).add(caller)
-    for client, calls in topology.clients.items():
-        for callee in calls:
-            callers.setdefault(callee, set()).add(client)
-    return callers
+    topology, selectors = job.topology, [entry.selector for entry in job.experiment.faults]
+    edges = chain.from_iterable(edges_to(one, topology, candidates(one, topology)) for one in selectors)
+    return Reach(
+        struck=frozenset(one.service for one in selectors),
+        bearers=frozenset(edge.caller_service for edge in edges),
+        about=frozenset({*topology.services, *topology.clients} & set(job.experiment.tags)),
+    )
 
 
 def grouped(things: Sequence[T], job_of: Callable[[T], Job], most: int) -> list[list[T]]:

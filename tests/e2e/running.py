@@ -63,6 +63,13 @@ class Chaos:
             raise AssertionError(f"still running after {timeout_s} s:\n{output}") from None
         return self.process.returncode, output
 
+    def wait_for_a_fault(self, journals: Path, within_s: float = 60.0) -> None:
+        """Fail when no journal in this folder tells of a fault after ``within_s``."""
+        limit_s = time.monotonic() + within_s
+        while not (journals.exists() and any("fault_applied" in file.read_text() for file in journals.iterdir())):
+            assert time.monotonic() < limit_s
+            time.sleep(0.02)
+
     def processes_left(self) -> list[str]:
         """Return the living processes that inherited the marker, as ``pid: command line``."""
         found = []

@@ -207,10 +207,7 @@ def test_nothing_is_left_after_an_interruption_and_what_was_measured_is_told(tmp
     running = Chaos.start(
         tmp_path / "tmp", "gate", str(folder), *QUICK, "--json", str(tmp_path / "gate.json"), "--journal", str(journals)
     )
-    limit_s = time.monotonic() + 60.0
-    while not (journals.exists() and any("fault_applied" in file.read_text() for file in journals.iterdir())):
-        assert time.monotonic() < limit_s
-        time.sleep(0.02)
+    running.wait_for_a_fault(journals)
     running.process.send_signal(signal.SIGINT)
     code, output = running.wait(20)
     assert code == 130, output

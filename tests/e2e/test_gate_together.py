@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -105,10 +104,7 @@ def test_an_interruption_in_the_middle_is_told_of_each_of_them(folder: Path):
         folder.parent / "tmp", "gate", str(folder), "--quick", "--quick-rate", "40/s", "--proxy", "embedded",
         "--json", str(document), "--journal", str(journals),
     )  # fmt: skip
-    limit_s = time.monotonic() + 60.0
-    while not (journals.exists() and any("fault_applied" in file.read_text() for file in journals.iterdir())):
-        assert time.monotonic() < limit_s
-        time.sleep(0.02)
+    running.wait_for_a_fault(journals)
     running.process.send_signal(signal.SIGTERM)
     code, output = running.wait(20)
     assert code == 130, output
