@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import multiprocessing
 import os
 import subprocess
@@ -24,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.detection_power import print_table
+from chaos.statistics.quantiles import binomial_cdf
 
 BUSY_S, QUIET_S = 3.0, 6.0
 SURE = 0.95
@@ -93,8 +93,7 @@ def at_most(seen: int, of: int) -> float:
     low, high = seen / of, 1.0
     while high - low > 1e-6:
         share = (low + high) / 2
-        fewer = math.fsum(math.comb(of, k) * share**k * (1.0 - share) ** (of - k) for k in range(seen + 1))
-        low, high = (share, high) if fewer > 1.0 - SURE else (low, share)
+        low, high = (share, high) if binomial_cdf(seen, of, share) > 1.0 - SURE else (low, share)
     return high
 
 
