@@ -30,7 +30,8 @@ toxiproxy: $(STAMP)
 
 test: setup lint ## set up, then lint, types and every test, end to end with the real Toxiproxy and Locust included
 	@$(BIN)/python -m pytest -n logical --ignore tests/e2e
-	@$(BIN)/python -m pytest tests/e2e
+	@$(BIN)/python -m pytest -n logical --dist worksteal -m "not alone" tests/e2e
+	@$(BIN)/python -m pytest -m alone tests/e2e
 	@$(MAKE) --no-print-directory test-oldest
 
 test-oldest: $(OLDEST)/.installed ## the tests of the isolation layer once more, on the oldest Python >= 3.11 of this machine

@@ -230,7 +230,7 @@ class Suite:
             raise
         except Exception as mistake:
             said = f"a mistake in chaos itself: {type(mistake).__name__}: {mistake}"
-            self._keep(job, self._broken_off(job, Outcome.ERROR, (said,)))
+            self._keep(job, _with_parts(job, self._broken_off(job, Outcome.ERROR, (said,)), None))
             raise
         verdict = _with_parts(job, verdict, run)
         self._keep(job, verdict)

@@ -6,7 +6,6 @@ there is run alone, as everybody is whose group is only itself.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import re
 from collections.abc import Mapping, Sequence
@@ -238,56 +237,39 @@ class Gate:
 
     async def _run_together(self, rows: Sequence[_Row]) -> None:
         """Make one run of these experiments, and tell what it says about each of them."""
-        job = join([row.entry.job for row in rows])
         names = [row.entry.job.experiment.file.stem for row in rows]
-        began_s = clock.monotonic_s()
-        self._running = rows
-        self._table.begin(rows[0].number, str(rows[0].entry.job.experiment.file), f"with {' and '.join(names[1:])}")
-        try:
-            verdict = await self._suite.run_one(job)
-        except asyncio.CancelledError:
-            if self._suite.verdicts and self._suite.verdicts[-1][0] is job:
-                self._take_parts(rows, self._suite.verdicts[-1][1], clock.monotonic_s() - began_s)
-            raise
-        duration_s = clock.monotonic_s() - began_s
-        self._take_parts(rows, verdict, duration_s)
+        job = join([row.entry.job for row in rows])
+        each_s = await self._make(rows, job, f"with {' and '.join(names[1:])}")
         for place, row in enumerate(rows):
             others = " and ".join(names[:place] + names[place + 1 :])
             file = str(row.entry.job.experiment.file)
-            self._table.line(row.number, file, row.verdicts[-1], duration_s / len(rows), f"with {others}")
-
-    @staticmethod
-    def _take_parts(rows: Sequence[_Row], verdict: Verdict, duration_s: float) -> None:
-        files = [part.file for part in verdict.parts]
-        for place, (row, part) in enumerate(zip(rows, verdict.parts, strict=True)):
-            row.verdicts.append(told_apart(part, files[:place] + files[place + 1 :]))
-            row.duration_s += duration_s / len(rows)
+            self._table.line(row.number, file, row.verdicts[-1], each_s, f"with {others}")
 
     async def _run_once(self, row: _Row, job: Job, *, once_more: bool = False) -> Verdict:
-        began_s = clock.monotonic_s()
+        """Make a run for a row, and tell what it says."""
         whose = "its control" if job.is_control else ""
-        self._running = (row,)
-        self._table.begin(row.number, str(job.experiment.file), f"{whose} once more".strip() if once_more else whose)
-        try:
-            verdict = await self._suite.run_one(job)
-        except asyncio.CancelledError:
-            if self._suite.verdicts and self._suite.verdicts[-1][0] is job:
-                self._take(row, job, self._suite.verdicts[-1][1])
-            raise
-        finally:
-            duration_s = clock.monotonic_s() - began_s
-            row.duration_s += duration_s
-        self._take(row, job, verdict)
+        duration_s = await self._make([row], job, f"{whose} once more".strip() if once_more else whose)
+        verdict = row.control if job.is_control else row.verdicts[-1]
+        assert verdict is not None
         about = ["its control, which must fail"] if job.is_control else []
         about += ["once more, in all of its fault phase"] if once_more else []
         self._table.line(row.number, str(job.experiment.file), verdict, duration_s, ", ".join(about))
         return verdict
 
-    def _take(self, row: _Row, job: Job, verdict: Verdict) -> None:
-        if job.is_control:
-            row.control = verdict
-        else:
-            row.verdicts.append(verdict)
+    async def _make(self, rows: Sequence[_Row], job: Job, what: str) -> float:
+        """Make one run and give its verdict to these rows, also one that was cut off; return the seconds of each."""
+        began_s = clock.monotonic_s()
+        self._running = rows
+        self._table.begin(rows[0].number, str(rows[0].entry.job.experiment.file), what)
+        try:
+            await self._suite.run_one(job)
+        finally:
+            each_s = (clock.monotonic_s() - began_s) / len(rows)
+            for row in rows:
+                row.duration_s += each_s
+            if self._suite.verdicts and self._suite.verdicts[-1][0] is job:
+                _give(rows, job, self._suite.verdicts[-1][1])
+        return each_s
 
     def _view_for(self, job: Job) -> RunView:
         journal = None
@@ -341,6 +323,17 @@ class Gate:
             notes=tuple(notes),
             not_run=tuple(str(entry.job.experiment.file) for entry in entries[len(self._rows) :]),
         )
+
+
+def _give(rows: Sequence[_Row], job: Job, verdict: Verdict) -> None:
+    """Give a verdict to its row, or each part of it to its own."""
+    if job.is_control:
+        rows[0].control = verdict
+        return
+    files = [part.file for part in verdict.parts]
+    parts = [told_apart(part, files[:place] + files[place + 1 :]) for place, part in enumerate(verdict.parts)]
+    for row, part in zip(rows, parts or [verdict], strict=True):
+        row.verdicts.append(part)
 
 
 def _again_of(row: _Row) -> Job:

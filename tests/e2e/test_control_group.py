@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.running import chaos, read_json
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 
 SERVICES = """
 import asyncio, signal

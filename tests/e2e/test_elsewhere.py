@@ -12,6 +12,7 @@ from tests.e2e.running import FAST, ROOT
 pytestmark = pytest.mark.e2e
 
 
+@pytest.mark.alone
 def test_an_experiment_runs_from_another_folder(tmp_path):
     """The target's modules and the locustfile's imports are found from where the files are."""
     done = subprocess.run(

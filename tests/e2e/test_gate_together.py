@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.running import ROOT, Chaos, chaos, read_json
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 
 HELLO = ROOT / "targets/hello"
 FRONT = """

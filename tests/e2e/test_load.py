@@ -35,7 +35,7 @@ from targets.playback.client_order import ClientConfig, PlayOrder
 from targets.playback.client_protocol import ClientEvent, Ended, Failed, Started
 from targets.playback.client_viewing import Pause, Seek, Stop, Viewing
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 
 ROOT = Path(__file__).resolve().parents[2]
 BACKEND = "tests.e2e.tiny_playback"

@@ -10,7 +10,7 @@ import pytest
 from tests.e2e.running import chaos, read_json
 from tests.e2e.stalling_shop import EXPERIMENT, LOCUSTFILE, SOURCE, TOPOLOGY
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 
 
 def project(folder: Path) -> None:

@@ -16,6 +16,7 @@ from tests.e2e.running import FAST, ROOT, Chaos, chaos, read_json
 pytestmark = pytest.mark.e2e
 
 
+@pytest.mark.alone
 def test_the_oca_outage_on_the_embedded_proxy_holds_and_its_control_fails(tmp_path):
     document, journal = tmp_path / "verdict.json", tmp_path / "run.jsonl"
     code, output = chaos(
@@ -39,6 +40,7 @@ def test_the_oca_outage_on_the_embedded_proxy_holds_and_its_control_fails(tmp_pa
     assert {"phase_started", "fault_applied", "fault_healed", "healed", "tick"} <= set(names)
 
 
+@pytest.mark.alone
 def test_a_cache_outage_on_the_real_proxy_holds_and_its_control_fails(tmp_path):
     """On the real Toxiproxy where it is here. All shipped experiments are run by ``make gate``, on the embedded one."""
     document = tmp_path / "verdict.json"

@@ -16,7 +16,7 @@ from chaos.experiment.target import load_target
 from targets.playback.seed_data import SeedData
 from tests.e2e.running import ROOT
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 
 PLAYS = 120
 

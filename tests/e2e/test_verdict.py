@@ -9,7 +9,7 @@ import pytest
 from tests.e2e.running import chaos, read_json
 from tests.e2e.test_hook import EXPERIMENT, LOCUSTFILE, SOURCE, TOPOLOGY
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 
 UNDECIDED = """
 title: disks that are a little slow
