@@ -221,5 +221,12 @@ class MetastabilitySearched(Event):
     verdict: Mapping[str, object]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToldApart(Event):
+    """The run before was of several experiments at the same time; this is what it says about each of them."""
+
+    verdicts: tuple[Mapping[str, object], ...]
+
+
 Emit = Callable[[Event], None]
 """Where events go."""

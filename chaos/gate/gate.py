@@ -15,10 +15,11 @@ from typing import Protocol, Self
 
 from chaos import clock
 from chaos.errors import Outcome
-from chaos.events import Event
+from chaos.events import Event, ToldApart
 from chaos.gate.baseline import Figures, Worse, figures_of
 from chaos.gate.forms import Entry, one_by_one
 from chaos.gate.together import join, told_apart
+from chaos.reports.document import verdict_document
 from chaos.reports.gate import GateReport, GateRow
 from chaos.reports.journal import JournalWriter
 from chaos.searching import search
@@ -269,7 +270,15 @@ class Gate:
                 row.duration_s += each_s
             if self._suite.verdicts and self._suite.verdicts[-1][0] is job:
                 _give(rows, job, self._suite.verdicts[-1][1])
+                if job.parts:
+                    self._append_parts(rows)
         return each_s
+
+    def _append_parts(self, rows: Sequence[_Row]) -> None:
+        """Write what a run says about each of its experiments into its journal."""
+        verdicts = [row.verdicts[-1] for row in rows]
+        t_s = max((phase.end_s for phase in verdicts[0].phases), default=0.0)
+        self._append(ToldApart(t_s=t_s, verdicts=tuple(verdict_document(one) for one in verdicts)))
 
     def _view_for(self, job: Job) -> RunView:
         journal = None

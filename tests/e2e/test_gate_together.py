@@ -80,6 +80,7 @@ def test_two_that_do_not_meet_take_one_run_and_each_has_its_own_receipts(folder:
         assert f"the faults of {other} were there at the same time" in result["reasons"]
     assert [file.name for file in (folder.parent / "journals").iterdir()] == ["001-word_a-word_b.jsonl"]
     assert f"{folder.parent / 'gate.html'}: 1 run," in output, "the journal that they share is one run"
+    assert "2 experiments at the same time" in (folder.parent / "gate.html").read_text()
     assert "with word_a" in output
     assert "with word_b" in output
 
@@ -94,6 +95,9 @@ def test_what_did_not_hold_beside_others_is_asked_alone_and_only_one_is_accused(
         assert result["together"] == [], "the last run was its own"
     assert "VIOLATED: front_a dies" in output
     assert "VIOLATED: word_b dies" not in output
+    page = (folder.parent / "gate.html").read_text()
+    assert "2 experiments: 1 violated, 1 held" in page, "what did not tell and was asked again is none"
+    assert "2 of them did not tell at first, and were asked again." in page
 
 
 def test_an_interruption_in_the_middle_is_told_of_each_of_them(folder: Path):

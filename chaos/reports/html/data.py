@@ -284,12 +284,3 @@ def sparkline(run: RunRecord, key: Key) -> list[float | None]:
     """Return a series' means, for a small picture."""
     series = run.timeline.series.get(key)
     return list(series.means()) if series is not None else []
-
-
-def counted(groups: Sequence[Group]) -> Mapping[str, int]:
-    """Return how many groups there are of each outcome."""
-    found: dict[str, int] = {}
-    for group in groups:
-        word = group.outcome.value if group.outcome is not None else "cut off"
-        found[word] = found.get(word, 0) + 1
-    return found

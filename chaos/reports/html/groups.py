@@ -10,7 +10,7 @@ from chaos.reports.compare import conclusion
 from chaos.reports.deviation import deviation
 from chaos.reports.html.documents import outcome, texts, verdict_of
 from chaos.reports.html.record import RunRecord
-from chaos.verdict.units import figure
+from chaos.verdict.units import figure, plural
 
 _HEADLINES = {
     Outcome.HELD: "It held",
@@ -33,6 +33,12 @@ class Group:
     def runs(self) -> tuple[RunRecord, ...]:
         """Both, or the one."""
         return (self.run,) if self.control is None else (self.run, self.control)
+
+    @property
+    def title(self) -> str:
+        """The question that was asked, or how many were."""
+        parts = self.run.parts
+        return f"{plural('experiment', len(parts))} at the same time" if parts else self.run.title
 
     @property
     def outcome(self) -> Outcome | None:

@@ -9,22 +9,17 @@ from pathlib import Path
 
 from chaos import __version__
 from chaos.errors import EnvironmentFailure, UsageError
-from chaos.reports.html import sections
+from chaos.reports.html import overview, sections
 from chaos.reports.html.data import (
     DETAILS,
     Detail,
-    counted,
     embed,
     group_data,
-    metric_label,
-    ruled_metrics,
-    sparkline,
     thin,
 )
-from chaos.reports.html.documents import records, text
 from chaos.reports.html.graphdata import Ways
 from chaos.reports.html.groups import Group, pair
-from chaos.reports.html.markup import Markup, chip, element, escaped, joined, spark, table
+from chaos.reports.html.markup import Markup, element, escaped
 from chaos.reports.html.metastability import metastability
 from chaos.reports.html.reading import read_entries
 from chaos.reports.html.record import RunReader
@@ -34,8 +29,6 @@ PAGE_BYTES_MAX = 1_400_000
 """A report is below 1.5 MB."""
 _THINNED_BYTES = 500
 """Room for the sentences on what is shown."""
-_SPARKS = 2
-"""Small pictures in each row of the list of runs."""
 
 
 def read_runs(paths: Iterable[Path]) -> RunReader:
@@ -84,11 +77,11 @@ def make_page(reader: RunReader) -> str:
     names = [f"run-{at}" for at in range(1, len(groups) + 1)]
     parts = list(zip(groups, names, [Ways(group.runs) for group in groups], strict=True))
     pieces = {
-        "title": escaped(_title(groups)),
+        "title": escaped(overview.title(groups)),
         "version": escaped(__version__),
         "style": _asset("report.css"),
         "script": "\n".join(_asset(name) for name in ("plots.js", "report.js")),
-        "overview": _overview(groups, names, reader.left_out),
+        "overview": overview.listing(groups, names, reader.left_out),
     }
     template = _asset("report.html")
     room = PAGE_BYTES_MAX - _bytes(template, *pieces.values()) - _THINNED_BYTES
@@ -113,46 +106,6 @@ def _bytes(*pieces: str) -> int:
 
 def _asset(name: str) -> str:
     return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
-
-
-def _title(groups: Sequence[Group]) -> str:
-    return groups[0].run.title if len(groups) == 1 else f"{len(groups)} experiments"
-
-
-def _overview(groups: Sequence[Group], names: Sequence[str], left_out: int) -> Markup:
-    """Return the list of runs, each with a link, its outcome and small pictures; nothing for a single one."""
-    if len(groups) == 1:
-        return Markup("")
-    ruled = [name for group in groups for name in ruled_metrics(group)]
-    common = sorted(dict.fromkeys(ruled), key=lambda name: -ruled.count(name))[:_SPARKS]
-    titles = {name: metric_label(groups[0], name).title for name in common}
-    rows = []
-    for group, name in zip(groups, names, strict=True):
-        run = group.run
-        rules = records(run.verdict, "steady_state")
-        held = sum(text(rule, "outcome") == "held" for rule in rules)
-        link = joined([element("a", run.title, href=f"#{name}"), element("span", run.file, class_="explained")])
-        pictures = [
-            spark(
-                sparkline(run, ("value", metric)),
-                f"{titles[metric]} over the run",
-                least=0.9 if metric_label(group, metric).unit == "%" else None,
-            )
-            for metric in common
-        ]
-        control = chip(group.control.outcome) if group.control is not None else "-"
-        rows.append([link, chip(group.outcome), f"{held} of {len(rules)}", control, *pictures])
-    heads = ["experiment", "outcome", "rules held", "control", *(titles[one] for one in common)]
-    outcomes = ", ".join(f"{many} {word}" for word, many in counted(groups).items())
-    more = element("p", f"{plural('run', left_out)} more in the journals: a page has no room for them.")
-    return element(
-        "section",
-        element("h2", f"{plural('experiment', len(groups))}: {outcomes}"),
-        table(heads, rows, caption="All experiments"),
-        more if left_out else "",
-        class_="overview",
-        aria_label="All experiments",
-    )
 
 
 def _section(group: Group, name: str, ways: Ways, detail: Detail, *, single: bool) -> Markup:
@@ -183,7 +136,7 @@ def _section(group: Group, name: str, ways: Ways, detail: Detail, *, single: boo
         up,
         class_="group",
         id=name,
-        aria_label=group.run.title,
+        aria_label=group.title,
     )
 
 

@@ -22,6 +22,7 @@ from chaos.events import (
     RunStarted,
     TargetReady,
     TargetStarting,
+    ToldApart,
 )
 from chaos.groups import Group
 from chaos.reports.html.breakers import Breakers
@@ -79,6 +80,8 @@ class RunRecord:
     outcome: Outcome | None = None
     verdict: Mapping[str, object] = field(default_factory=dict)
     """The document at its end; empty of a run that was cut off."""
+    parts: tuple[Mapping[str, object], ...] = ()
+    """What it says about each experiment, as documents, where several were run at the same time."""
     end_s: float = 0.0
     """The last moment that was heard of."""
     troubles: list[Trouble] = field(default_factory=list)
@@ -186,7 +189,7 @@ class RunReader:
                 run.outcome, run.verdict = entry.outcome, entry.verdict
                 run.end_s = max(run.end_s, entry.t_s)
                 self._keep()
-            case MetastabilitySearched():
+            case MetastabilitySearched() | ToldApart():
                 self._amend(entry)
             case TargetStarting() | TargetReady() | ProbeEnded():
                 pass
@@ -204,11 +207,15 @@ class RunReader:
             self._run.end_s = 0.0
         return self._run
 
-    def _amend(self, searched: MetastabilitySearched) -> None:
-        """Give the run before the verdict that the search has made of its own."""
+    def _amend(self, more: MetastabilitySearched | ToldApart) -> None:
+        """Give the run before what was said about it when it was over."""
         last = self.runs[-1] if self.runs and self._run is None else None
-        if last is not None and (last.file, last.seed) == (searched.verdict.get("file"), searched.verdict.get("seed")):
-            last.outcome, last.verdict = searched.outcome, searched.verdict
+        if last is None or last.source != self._source:
+            return
+        if isinstance(more, ToldApart):
+            last.parts = more.verdicts
+        elif (last.file, last.seed) == (more.verdict.get("file"), more.verdict.get("seed")):
+            last.outcome, last.verdict = more.outcome, more.verdict
 
     def _keep(self) -> None:
         run, self._run = self._run, None

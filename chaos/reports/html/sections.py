@@ -50,15 +50,35 @@ def verdict(group: Group) -> Markup:
     reasons = [one for one in texts(group.run.verdict, "reasons") if one not in told and one not in group.sentence]
     return element(
         "div",
-        element("h2", group.run.title),
+        element("h2", group.title),
         element("p", mark, group.headline, class_="outcome"),
         element("p", group.sentence, class_="sentence"),
         element("ul", *(element("li", f"{one[:1].upper()}{one[1:]}") for one in reasons), class_="reasons")
         if reasons
         else "",
+        _parts(group.run),
         _facts(group),
         class_=f"verdict {name}",
     )
+
+
+def _parts(run: RunRecord) -> Markup:
+    """Return what a run of several experiments at the same time says about each of them."""
+    if not run.parts:
+        return Markup("")
+    rows = [
+        [
+            joined([text(one, "experiment"), element("span", text(one, "file"), class_="explained")]),
+            chip(outcome(one), text(one, "outcome")),
+            joined(
+                element("span", f"{said[:1].upper()}{said[1:]}.", class_="explained")
+                for said in texts(one, "reasons")[:1]
+            ),
+        ]
+        for one in run.parts
+    ]
+    heads = ["experiment", "what the run says about it", "why"]
+    return element("div", table(heads, rows, caption="Each experiment"), class_="parts")
 
 
 def replay(group: Group, name: str) -> Markup:
@@ -333,7 +353,7 @@ def _machine_value(phase: Document, key: str) -> str:
 def _facts(group: Group) -> Markup:
     run, control = group.run, group.control
     facts: dict[str, object] = {}
-    if run.file:
+    if run.file and not run.parts:
         facts["experiment"] = element("code", run.file)
     if run.seed is not None:
         facts["seed"] = run.seed

@@ -24,6 +24,7 @@ from chaos.events import (
     TargetReady,
     TargetStarting,
     Tick,
+    ToldApart,
 )
 from tests.unit.verdict.building import experiment, guard
 
@@ -134,10 +135,11 @@ def _events(disabled: tuple[str, ...]) -> Iterator[Event]:
     yield RunEnded(t_s=44.2, outcome=Outcome.VIOLATED, verdict={"outcome": "violated", "phases": [{"a": 1}]})
 
 
-def search() -> Iterator[Event]:
-    """What may come behind a run: the search for the load from which the system no longer recovers."""
+def afterwards() -> Iterator[Event]:
+    """What may come behind a run: the search for the load from which the system no longer recovers, or its parts."""
     for rate, answer, recovery_s in ((100.0, "stayed_down", None), (70.71, "recovered", 1.5)):
         yield ProbeEnded(
             t_s=44.2, rate_per_s=rate, answer=answer, recovery_s=recovery_s, reason="", replay="chaos run x.yaml"
         )
     yield MetastabilitySearched(t_s=44.2, outcome=Outcome.VIOLATED, verdict={"outcome": "violated"})
+    yield ToldApart(t_s=44.2, verdicts=({"outcome": "held"}, {"outcome": "inconclusive"}))

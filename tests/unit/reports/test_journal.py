@@ -60,6 +60,7 @@ FIELDS = {
     ("RunEnded", "outcome"): st.sampled_from(Outcome),
     ("MetastabilitySearched", "verdict"): st.dictionaries(words, plain_json, max_size=3),
     ("MetastabilitySearched", "outcome"): st.sampled_from(Outcome),
+    ("ToldApart", "verdicts"): st.lists(st.dictionaries(words, plain_json, max_size=3), max_size=3).map(tuple),
 }
 BY_TYPE = {
     str: words,
@@ -87,13 +88,13 @@ def test_every_event_comes_back_as_it_went(event):
 
 
 def test_every_kind_of_event_has_a_name_of_its_own():
-    stream = [*streaming.events(), *streaming.search()]
+    stream = [*streaming.events(), *streaming.afterwards()]
     assert {type(event) for event in stream} == set(KINDS)
     assert {event_to_json(event)["event"] for event in stream} >= {"run_started", "tick", "instance_died", "run_ended"}
 
 
 def test_a_journal_gives_the_events_of_a_run_back(tmp_path):
-    stream = [*streaming.events(), *streaming.search()]
+    stream = [*streaming.events(), *streaming.afterwards()]
     with JournalWriter(tmp_path / "run.jsonl") as journal:
         for event in stream:
             journal.handle(event)

@@ -87,6 +87,7 @@ def run(
                     rules=("availability >= 99.5%",),
                     replay="chaos run x",
                     experiment=title if title is not None else event.experiment,
+                    file=str(more.get("file", event.file)),
                 )
             case Tick():
                 yield dataclasses.replace(
