@@ -25,8 +25,9 @@ from chaos.environment import Backend
 from chaos.errors import Outcome, UsageError
 from chaos.gate.forms import Entry, Quick, entries_of, one_by_one, quick_backend
 from chaos.gate.gate import Gate, SilentTable
+from chaos.jobs import Job
 from chaos.reports.gate import GateRow, recovery_in_words, rule_in_words, worst_rule
-from chaos.suite import Job, SuiteOptions
+from chaos.suite import SuiteOptions
 from chaos.verdict.model import Verdict
 
 

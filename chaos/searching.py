@@ -14,13 +14,14 @@ from chaos.errors import Outcome
 from chaos.events import Emit, MetastabilitySearched, ProbeEnded
 from chaos.experiment.model import Experiment, Metastability
 from chaos.experiment.plan import plan as make_plan
+from chaos.jobs import Job, worst
 from chaos.metastability.finding import Finding
 from chaos.metastability.model import Answer
 from chaos.metastability.probing import at_rate, changes_of, counts_as_probe, not_healthy_again, probe_of
 from chaos.metastability.search import ThresholdSearch
 from chaos.reports.document import verdict_document
 from chaos.reports.metastability import probe_in_words
-from chaos.suite import Job, Suite, worst
+from chaos.suite import Suite
 from chaos.verdict.model import Verdict
 
 Tell = Callable[[str], None]

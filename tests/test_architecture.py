@@ -33,6 +33,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "chaos.verdict",
         "chaos.mutation",
         "chaos.metastability",
+        "chaos.jobs",
     ),
     ("chaos.environment", "chaos.machine", "chaos.processes", "chaos.proxy", "chaos.load", "chaos.reports"),
     ("chaos.runner", "chaos.suite", "chaos.standing", "chaos.searching", "chaos.beside"),
@@ -52,6 +53,8 @@ PURE = (
     "chaos.mutation.trial",
     "chaos.metastability",
     "chaos.proxy.toxics",
+    "chaos.jobs",
+    "chaos.gate.together",
 )
 """Modules that do no IO, read no clock and hold no randomness of their own."""
 

@@ -33,11 +33,12 @@ from chaos.gate.forms import (
     quick_backend,
 )
 from chaos.gate.gate import Gate, repeated
+from chaos.jobs import Job
 from chaos.reports.gate import GateReport, gate_document
 from chaos.reports.gate_markdown import gate_markdown
 from chaos.reports.gate_table import GateTable
 from chaos.reports.junit import junit_xml
-from chaos.suite import Job, SuiteOptions
+from chaos.suite import SuiteOptions
 from chaos.units import format_duration, read_duration_s, read_rate_per_s
 from chaos.verdict.units import plural
 

@@ -17,12 +17,13 @@ from chaos.cli.untilstopped import until_done_or_told_to_stop
 from chaos.errors import Outcome, UsageError
 from chaos.experiment.model import Experiment
 from chaos.experiment.plan import plan as make_plan
+from chaos.jobs import Job
 from chaos.mutation.model import Fate, Judged, Mutant, score
 from chaos.mutation.parser import load_mutants
 from chaos.mutation.trial import Trial
 from chaos.reports.mutation import line_of, mutation_document, mutation_markdown, print_list, print_score
 from chaos.reports.plain import QuietView
-from chaos.suite import Job, Suite, SuiteOptions
+from chaos.suite import Suite, SuiteOptions
 from chaos.topology.model import Topology
 
 SEED = 1

@@ -23,13 +23,14 @@ from chaos.events import Event
 from chaos.experiment.model import Experiment
 from chaos.experiment.parser import load_experiment
 from chaos.experiment.plan import plan as make_plan
+from chaos.jobs import Job, pair_results, worst
 from chaos.reports.document import suite_document
 from chaos.reports.html.page import check_writable, make_page, write_page
 from chaos.reports.html.record import RunReader
 from chaos.reports.journal import JournalWriter
 from chaos.reports.views import Views
 from chaos.searching import run_all
-from chaos.suite import Job, Suite, SuiteOptions, pair_results, worst
+from chaos.suite import Suite, SuiteOptions
 from chaos.topology.model import Topology
 
 LOG_WIDTH = 120

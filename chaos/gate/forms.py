@@ -16,8 +16,8 @@ from chaos.environment import Backend
 from chaos.experiment.model import Experiment, PhaseName, Rule
 from chaos.experiment.plan import plan as make_plan
 from chaos.gate.together import grouped
+from chaos.jobs import Form, Job, start_of
 from chaos.load.lending import BASELINE_S, LEAD_S, WARM_UP_S
-from chaos.suite import Form, Job, start_of
 from chaos.topology.model import Measure, Topology
 from chaos.verdict.recovery import WINDOW_S
 

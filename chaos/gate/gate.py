@@ -19,11 +19,12 @@ from chaos.events import Event, ToldApart
 from chaos.gate.baseline import Figures, Worse, figures_of
 from chaos.gate.forms import Entry, one_by_one
 from chaos.gate.together import join, told_apart
+from chaos.jobs import Form, Job, Result, worst
 from chaos.reports.document import verdict_document
 from chaos.reports.gate import GateReport, GateRow
 from chaos.reports.journal import JournalWriter
 from chaos.searching import search
-from chaos.suite import Form, Job, Result, Suite, SuiteOptions, worst
+from chaos.suite import Suite, SuiteOptions
 from chaos.verdict.model import Verdict
 
 _NAME = re.compile(r"[^A-Za-z0-9_.-]+")

@@ -25,7 +25,7 @@ from chaos.experiment.model import Experiment, PhaseName
 from chaos.experiment.plan import Plan
 from chaos.experiment.plan import plan as make_plan
 from chaos.experiment.selection import candidates, edges_to
-from chaos.suite import Job
+from chaos.jobs import Job
 from chaos.verdict.model import Verdict
 
 T = TypeVar("T")

@@ -9,7 +9,8 @@ import pytest
 from chaos.cli.run import jobs_of
 from chaos.environment import Backend
 from chaos.errors import UsageError
-from chaos.suite import Job, backend_for
+from chaos.jobs import Job
+from chaos.suite import backend_for
 
 EXPERIMENTS = Path(__file__).resolve().parents[3] / "experiments"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from chaos.cli.run import jobs_of
 from chaos.environment import Backend
 from chaos.errors import Outcome
+from chaos.jobs import Job
 from chaos.reports.gate import GateReport, GateRow
-from chaos.suite import Job
 from chaos.verdict.model import PhaseResult, RuleResult, Verdict
 
 EXPERIMENTS = Path(__file__).resolve().parents[3] / "experiments"

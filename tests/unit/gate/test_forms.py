@@ -23,8 +23,8 @@ from chaos.gate.forms import (
     quick_backend,
     starts_of,
 )
+from chaos.jobs import Form, start_of
 from chaos.load.lending import BASELINE_S, LEAD_S
-from chaos.suite import Form, start_of
 from chaos.verdict.recovery import WINDOW_S
 from tests.unit.gate.building import shipped
 

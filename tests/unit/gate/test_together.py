@@ -13,7 +13,7 @@ from chaos.errors import Outcome
 from chaos.experiment.model import PhaseName
 from chaos.gate.forms import QUICK_TOGETHER, Entry, Quick, entries_of, groups_of
 from chaos.gate.together import grouped, join, reach_of, told_apart
-from chaos.suite import Form, Job, start_of
+from chaos.jobs import Form, Job, start_of
 from tests.unit.gate.building import shipped, verdict
 
 ALL = [entry.job for entry in entries_of(shipped(), Quick())]

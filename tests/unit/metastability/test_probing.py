@@ -15,10 +15,10 @@ from chaos.events import MachineMeasured
 from chaos.experiment.model import PhaseName, Surge
 from chaos.experiment.parser import load_experiment
 from chaos.experiment.plan import plan
+from chaos.jobs import Job
 from chaos.metastability.model import Answer
 from chaos.metastability.probing import at_rate, changes_of, counts_as_probe, probe_of
 from chaos.searching import probe_job, probes_at_most
-from chaos.suite import Job
 from chaos.verdict.machine import summary
 from tests.unit.experiment.building import Project
 from tests.unit.metastability.building import settings

@@ -10,8 +10,8 @@ import pytest
 from chaos.errors import Outcome
 from chaos.events import MetastabilitySearched, ProbeEnded
 from chaos.experiment.plan import plan
+from chaos.jobs import Form, Job
 from chaos.searching import search
-from chaos.suite import Form, Job
 from tests.unit.experiment.building import Project
 from tests.unit.verdict.building import store_of
 from tests.unit.verdict.test_judge import verdict_of

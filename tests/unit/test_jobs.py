@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from chaos.errors import Outcome
-from chaos.suite import Result, worst
+from chaos.jobs import Result, worst
 from chaos.verdict.model import Verdict
 
 HELD, VIOLATED, INCONCLUSIVE, ERROR, INTERRUPTED = (
