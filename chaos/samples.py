@@ -25,6 +25,9 @@ class SampleOutcome(StrEnum):
     FAILED = "failed"
 
 
+REQUEST_KIND = "request"
+"""What attempts are where nobody has given them another kind."""
+
 LAG_KIND = "generator.lag"
 """Samples of this kind carry ``lag_s``: how late the load generator itself started an arrival."""
 

@@ -21,9 +21,7 @@ from locust.runners import Runner
 from chaos import clock
 from chaos.load.order import LoadOrder
 from chaos.load.station import Station, is_claimed, listen, order_for, run_or_die
-from chaos.samples import SampleOutcome
-
-REQUEST_KIND = "request"
+from chaos.samples import REQUEST_KIND, SampleOutcome
 
 logger = logging.getLogger(__name__)
 

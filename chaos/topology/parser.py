@@ -52,6 +52,14 @@ def default_metrics() -> Mapping[str, Metric]:
             )
             for percent in (50, 99)
         ),
+        Metric(
+            name="fallback_share",
+            title="answered by a fallback",
+            measure=Measure.FALLBACK_SHARE,
+            of="request",
+            unit=Unit.PERCENT,
+            detail=True,
+        ),
     )
     return {metric.name: metric for metric in metrics}
 

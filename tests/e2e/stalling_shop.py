@@ -75,70 +75,17 @@ metastability: {up_to: 100/s, hold: 5s, precision: 400%, trials: 1, recovers_up_
 """
 
 LOCUSTFILE = f"""
-import gevent
-from locust import User, events, task
-
-from chaos import clock
-from chaos.load.dispatcher import Dispatcher
-from chaos.load.http import Connection, HttpError
-from chaos.load.station import Station, listen, order_for, part_of, run_or_die, when_settled
-from chaos.samples import SampleOutcome
+from chaos.load.visits import VisitError, on_schedule
 
 
-class Nobody(User):
-    @task
-    def wait(self):
-        gevent.sleep(3600.0)
+def buy(visit):
+    for _ in range({TRIES} - 1):
+        try:
+            return visit.request("GET", "/order", timeout_s={PATIENCE_S})
+        except VisitError:
+            pass
+    visit.request("GET", "/order", timeout_s={PATIENCE_S})
 
 
-class Customer:
-    def __init__(self, address, due_s, record):
-        self.settled = False
-        self._address, self._due_s, self._record = address, due_s, record
-
-    def run(self):
-        for _ in range({TRIES}):
-            connection = Connection(self._address)
-            try:
-                if connection.request("GET", "/order", timeout_s={PATIENCE_S}).status == 200:
-                    return self._settle(SampleOutcome.OK)
-            except HttpError:
-                pass
-            finally:
-                connection.close()
-        self._settle(SampleOutcome.FAILED)
-
-    def tick(self, now_s):
-        pass
-
-    def end(self, now_s, reason):
-        if not self.settled and reason is not None:
-            self._settle(SampleOutcome.FAILED)
-
-    def _settle(self, outcome):
-        self.settled = True
-        self._record("order", self._due_s, clock.monotonic_s(), outcome, {{}})
-
-
-def on_init(environment, **_):
-    order = order_for(environment)
-    station = Station(environment, order)
-    (called,) = (one for some in order.client.calls.values() for one in some)
-    dispatcher = Dispatcher(
-        lambda arrival, due_s, lag_s: Customer(called.address, due_s, station.recorder.record), station.recorder.record
-    )
-
-    def shop():
-        start_s = station.wait_for_start()
-        run_or_die(lambda: dispatcher.run(order.arrivals(part_of(environment)), start_s))
-        finish_by_s = station.wait_for_finish()
-        dispatcher.stop()
-        dispatcher.settle(finish_by_s)
-        dispatcher.end("no outcome by the end of the run")
-        station.done()
-
-    when_settled(environment, shop)
-
-
-listen(events.init, on_init)
+Customers = on_schedule(buy, kind="order")
 """

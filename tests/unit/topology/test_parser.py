@@ -109,7 +109,7 @@ def test_a_folder_stands_for_its_topology_file(tmp_path: Path):
 
 def test_without_metrics_those_of_plain_requests_are_there(tmp_path: Path):
     metrics = load(tmp_path).metrics
-    assert list(metrics) == ["availability", "requests_per_s", "latency_p50_s", "latency_p99_s"]
+    assert list(metrics) == ["availability", "requests_per_s", "latency_p50_s", "latency_p99_s", "fallback_share"]
     assert {metric.of for metric in metrics.values()} == {"request"}
     assert metrics["latency_p99_s"].quantile == 0.99
     assert metrics["latency_p99_s"].unit is Unit.SECONDS
