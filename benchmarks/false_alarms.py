@@ -66,8 +66,10 @@ def run_once(seed: int, loops: Sequence[int]) -> dict[str, object]:
         "outcome": document["outcome"],
         "duration_s": document["duration_s"],
         "counts": document["counts"],
-        "not_held": {one["file"]: {"outcome": one["outcome"], "reasons": one["reasons"][:3]} for one in results
-                     if one["outcome"] != "held"},
+        "not_held": {one["file"]: {"outcome": one["outcome"], "reasons": [*one["worse"], *one["reasons"]][:3]}
+                     for one in results if one["outcome"] != "held"},
+        "worse": document["worse"],
+        "longest_recovery_s": max((one["recovery_s"] or 0.0 for one in results), default=0.0),
         "asked_again": sum(len(one["runs"]) > 1 for one in results),
         "experiments": len(results),
         "busy_share": round((used_s(loops) - used_before_s) / (time.monotonic() - began_s) / len(loops), 3),

@@ -223,7 +223,7 @@ class MetastabilitySearched(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToldApart(Event):
-    """The run before was of several experiments at the same time; this is what it says about each of them."""
+    """What the run before says about each of its experiments: it was of several, or its gate doubts what it says."""
 
     verdicts: tuple[Mapping[str, object], ...]
 

@@ -10,6 +10,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import click
@@ -125,7 +126,8 @@ def _report_command() -> click.Command | None:
 @click.option("--seed", type=int, help="Decides every random choice. Default: a new one, shown at the end.")
 @set_option
 @click.option("--fail-fast", is_flag=True, help="Stop at the first experiment that is violated or fails to run.")
-@click.option("--retry/--no-retry", default=True, help="Run an inconclusive one once more.  [default: retry]")
+@click.option("--retry/--no-retry", default=True, help="Run what is inconclusive, or looks worse than the baseline, "
+              "once more.  [default: retry]")  # fmt: skip
 @click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="Write JUnit XML.")
 @click.option("--markdown", type=click.Path(path_type=Path, dir_okay=False), help="Write a Markdown summary.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Write everything as JSON.")
@@ -197,17 +199,18 @@ def gate(
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = LOG_WIDTH
     table = GateTable(console, [str(entry.job.experiment.file) for entry in entries])
+    form = "quick" if quick else "full"
     running = Gate(
         SuiteOptions(backend=quick_backend(jobs, Backend(proxy)) if quick else Backend(proxy)),
         groups,
         table=table,
         retry=retry,
+        looks_worse=None if known is None or update_baseline else partial(_looks_worse, known, file, form=form),
         fail_fast=fail_fast,
         journals=journal,
     )
     with table:
         interrupted = asyncio.run(until_done_or_told_to_stop(running.run, console))
-    form = "quick" if quick else "full"
     figures = running.figures()
     notes = left_out_notes(entries)
     worse = None
@@ -296,6 +299,15 @@ def _by_name(figures: Sequence[tuple[Path, Figures]], file: Path) -> dict[str, l
 
 def _compare(known: ResilienceBaseline, file: Path, figures: Sequence[tuple[Path, Figures]], *, form: str) -> Worse:
     return compare(known, {name: merge(runs) for name, runs in _by_name(figures, file).items()}, form=form)
+
+
+def _looks_worse(
+    known: ResilienceBaseline, file: Path, figures: Sequence[tuple[Path, Figures]], *, form: str
+) -> dict[Path, tuple[str, ...]]:
+    """Return what is worse in single experiments, by the experiment's own file."""
+    worse = _compare(known, file, figures, form=form).experiments
+    named = {path: baseline_file.name_of(path, file) for path, _ in figures}
+    return {path: worse[name] for path, name in named.items() if name in worse}
 
 
 def _comparison_notes(worse: Worse, file: Path, form: str) -> list[str]:

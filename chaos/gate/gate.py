@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, Self
@@ -110,12 +110,20 @@ class _Row:
         )
 
 
+LooksWorse = Callable[[Sequence[tuple[Path, Figures]]], Mapping[Path, Sequence[str]]]
+"""What is worse than it was: sentences by the experiment's file, of what each of them has measured."""
+
+_IN_FULL = "in all of its fault phase"
+_DOUBTED = "alone, for it looked worse than the resilience baseline"
+
+
 class Gate:
     """Runs groups of entries in their order, then the controls of those that held.
 
-    An inconclusive run is made once more (``retry``); ``fail_fast`` stops at the first experiment that is violated or
-    whose environment failed. ``journals`` is a folder that gets a file for each run. After a cancellation everything
-    that was measured is in the report.
+    An inconclusive run is made once more (``retry``), and so is what ``looks_worse`` names: of the figures of all that
+    held it returns sentences for those that are worse than the resilience baseline. ``fail_fast`` stops at the first
+    experiment that is violated or whose environment failed. ``journals`` is a folder that gets a file for each run.
+    After a cancellation everything that was measured is in the report.
     """
 
     def __init__(
@@ -125,6 +133,7 @@ class Gate:
         *,
         table: Table,
         retry: bool = True,
+        looks_worse: LooksWorse | None = None,
         fail_fast: bool = False,
         journals: Path | None = None,
     ) -> None:
@@ -132,6 +141,7 @@ class Gate:
         self._groups = tuple(tuple(group) for group in groups)
         self._table = table
         self._retry = retry
+        self._looks_worse = looks_worse
         self._fail_fast = fail_fast
         self._journals = journals
         self._rows: list[_Row] = []
@@ -145,6 +155,7 @@ class Gate:
         try:
             await self._experiments()
             await self._second_attempts()
+            await self._doubts()
             await self._controls()
         finally:
             await self._suite.close()
@@ -154,7 +165,7 @@ class Gate:
         row = _Row(entry=entry, number=number)
         await self._run(row, entry.job)
         if self._is_to_be_retried(row.verdicts[-1]):
-            await self._run(row, entry.again, once_more=True)
+            await self._run(row, entry.again, once_more=_IN_FULL)
         self._rows.append(row)
         return row.frozen()
 
@@ -188,7 +199,24 @@ class Gate:
         if self._stopped:
             return
         for row in one_by_one([row for row in self._rows if self._is_to_be_retried(row.verdicts[-1])], _again_of):
-            await self._run(row, row.entry.again, once_more=True)
+            await self._run(row, row.entry.again, once_more=_IN_FULL)
+
+    async def _doubts(self) -> None:
+        """Run once more, alone, what looks worse than the resilience baseline: one slow moment accuses nobody."""
+        if self._stopped or not self._retry or self._looks_worse is None:
+            return
+        found = self._looks_worse(self.figures())
+        doubted = [row for row in self._rows if row.entry.job.experiment.file in found]
+        for row in doubted:
+            row.verdicts[-1] = in_doubt(row.verdicts[-1], found[row.entry.job.experiment.file])
+        for journal in dict.fromkeys(row.journals[-1] for row in doubted if row.journals):
+            _write_parts(journal, self._rows)
+        for row in one_by_one(doubted, _job_of):
+            before = row.verdicts[-1]
+            await self._run_once(row, row.entry.job, once_more=_DOUBTED)
+            row.verdicts[-1] = replace(row.verdicts[-1], metastability=before.metastability)
+            if self._is_to_be_retried(row.verdicts[-1]):
+                await self._run_once(row, row.entry.again, once_more=_IN_FULL)
 
     def _is_to_be_retried(self, verdict: Verdict) -> bool:
         return self._retry and verdict.outcome is Outcome.INCONCLUSIVE
@@ -204,9 +232,9 @@ class Gate:
             assert again is not None
             verdict = await self._run(row, control)
             if self._is_to_be_retried(verdict):
-                await self._run(row, again, once_more=True)
+                await self._run(row, again, once_more=_IN_FULL)
 
-    async def _run(self, row: _Row, job: Job, *, once_more: bool = False) -> Verdict:
+    async def _run(self, row: _Row, job: Job, *, once_more: str = "") -> Verdict:
         """Make a run for a row, and the search for metastability that follows it where one is asked for."""
         verdict = await self._run_once(row, job, once_more=once_more)
         if job.searches and (once_more or not self._is_to_be_retried(verdict)):
@@ -234,8 +262,7 @@ class Gate:
         """Write what comes after a run into its journal."""
         journals = [row.journals[-1] for row in self._running if row.journals]
         if journals:
-            with JournalWriter(Path(journals[0])) as journal:
-                journal.handle(event)
+            _write_behind(journals[0], event)
 
     async def _run_together(self, rows: Sequence[_Row]) -> None:
         """Make one run of these experiments, and tell what it says about each of them."""
@@ -247,14 +274,14 @@ class Gate:
             file = str(row.entry.job.experiment.file)
             self._table.line(row.number, file, row.verdicts[-1], each_s, f"with {others}")
 
-    async def _run_once(self, row: _Row, job: Job, *, once_more: bool = False) -> Verdict:
-        """Make a run for a row, and tell what it says."""
+    async def _run_once(self, row: _Row, job: Job, *, once_more: str = "") -> Verdict:
+        """Make a run for a row, and tell what it says; ``once_more`` says why it is not the first one."""
         whose = "its control" if job.is_control else ""
         duration_s = await self._make([row], job, f"{whose} once more".strip() if once_more else whose)
         verdict = row.control if job.is_control else row.verdicts[-1]
         assert verdict is not None
         about = ["its control, which must fail"] if job.is_control else []
-        about += ["once more, in all of its fault phase"] if once_more else []
+        about += [f"once more, {once_more}"] if once_more else []
         self._table.line(row.number, str(job.experiment.file), verdict, duration_s, ", ".join(about))
         return verdict
 
@@ -271,15 +298,9 @@ class Gate:
                 row.duration_s += each_s
             if self._suite.verdicts and self._suite.verdicts[-1][0] is job:
                 _give(rows, job, self._suite.verdicts[-1][1])
-                if job.parts:
-                    self._append_parts(rows)
+                if job.parts and rows[0].journals:
+                    _write_parts(rows[0].journals[-1], rows)
         return each_s
-
-    def _append_parts(self, rows: Sequence[_Row]) -> None:
-        """Write what a run says about each of its experiments into its journal."""
-        verdicts = [row.verdicts[-1] for row in rows]
-        t_s = max((phase.end_s for phase in verdicts[0].phases), default=0.0)
-        self._append(ToldApart(t_s=t_s, verdicts=tuple(verdict_document(one) for one in verdicts)))
 
     def _view_for(self, job: Job) -> RunView:
         journal = None
@@ -344,6 +365,28 @@ def _give(rows: Sequence[_Row], job: Job, verdict: Verdict) -> None:
     parts = [told_apart(part, files[:place] + files[place + 1 :]) for place, part in enumerate(verdict.parts)]
     for row, part in zip(rows, parts or [verdict], strict=True):
         row.verdicts.append(part)
+
+
+def in_doubt(verdict: Verdict, worse: Sequence[str]) -> Verdict:
+    """Return what a run says that held and looks worse than the resilience baseline: that it has to be asked again."""
+    said = f"one run does not show that it has become worse, and it looks so: {'; '.join(worse)}"
+    return replace(verdict, outcome=Outcome.INCONCLUSIVE, reasons=(said, *verdict.reasons))
+
+
+def _write_parts(journal: str, rows: Sequence[_Row]) -> None:
+    """Write what a run says about each of its experiments behind it, into its journal."""
+    verdicts = [row.verdicts[row.journals.index(journal)] for row in rows if journal in row.journals]
+    t_s = max((phase.end_s for phase in verdicts[0].phases), default=0.0)
+    _write_behind(journal, ToldApart(t_s=t_s, verdicts=tuple(verdict_document(one) for one in verdicts)))
+
+
+def _write_behind(journal: str, event: Event) -> None:
+    with JournalWriter(Path(journal)) as writer:
+        writer.handle(event)
+
+
+def _job_of(row: _Row) -> Job:
+    return row.entry.job
 
 
 def _again_of(row: _Row) -> Job:
