@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 
 from benchmarks.detection_power import print_table
@@ -104,6 +105,18 @@ def table_of(runs: Sequence[dict]) -> list[tuple[str, ...]]:
     ]
 
 
+def by_commit(runs: Sequence[dict]) -> list[tuple[str, ...]]:
+    """Return for each commit, in their order, how many runs it had, how they ended, and what was violated."""
+    rows = []
+    for commit, some in groupby(runs, key=lambda run: run["commit"]):
+        of = list(some)
+        outcomes = Counter(run["outcome"] for run in of)
+        accused = [file for run in of for file, one in run["not_held"].items() if one["outcome"] == "violated"]
+        ended = ", ".join(f"{number} {name}" for name, number in outcomes.items())
+        rows.append((commit, str(len(of)), ended, ", ".join(accused) or "-"))
+    return rows
+
+
 def at_most(seen: int, of: int) -> float:
     """Return the upper end of the share, exactly (Clopper and Pearson 1934), by bisection."""
     low, high = seen / of, 1.0
@@ -136,6 +149,7 @@ def main(arguments: Sequence[str] = ()) -> None:
         for loop in loops:
             loop.terminate()
     runs = [json.loads(line) for line in options.into.read_text().splitlines()]
+    print_table("Commit by commit", ("commit", "runs", "ended", "false alarms"), iter(by_commit(runs)))
     print_table("The quick gate beside a busy loop", ("what", "measured"), iter(table_of(runs)))
 
 

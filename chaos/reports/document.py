@@ -31,7 +31,7 @@ recover_within_s          how long that was allowed to take
 start_lag_p99_s           how late the load generator itself was
 machine{phase}            the machine itself: left_share (idle), steal_share, foreign_share (used by others),
                           waiting_share, queue_delay_share, canary_s (slowest answer of an edge without a fault),
-                          seconds, exhausted_seconds, starved; null: this system does not tell
+                          seconds, exhausted_seconds, starved_seconds, starved; null: this system does not tell
 guard                     the guard that stopped the fault phase early, in words
 metastability             null, or what the search for the load from which the system no longer recovers by itself has
                           found (``chaos.reports.metastability`` has its keys)

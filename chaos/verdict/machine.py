@@ -1,7 +1,9 @@
 """Whether the machine itself was starved, so that what broke on it proves nothing about the system.
 
 The system under test runs on the machine too, and may use up all of it: that is the system's own doing, and no excuse.
-So a machine is starved when two things come together: *others* took a good part of it, and there was nothing left over.
+So a machine is starved when two things come together, in the same seconds: *others* took a good part of it, and there
+was nothing left over. It is seconds and not a mean over the phase that count: three busy seconds of somebody else, in
+the middle of a surge, are little of a minute, and all that a system at its limit needs to fall over.
 """
 
 from __future__ import annotations
@@ -43,6 +45,8 @@ class MachinePhase:
     seconds: int
     exhausted_seconds: int
     """Seconds in which nothing was left over, or the canary was slow."""
+    starved_seconds: int
+    """Those of them in which others took more than ``max_taken``."""
 
     max_taken: float
     """Which share of the processors others may take."""
@@ -57,8 +61,8 @@ class MachinePhase:
 
     @property
     def starved(self) -> bool:
-        """Whether others took more than they may, and nothing was left over."""
-        return (self.taken_share or 0.0) > self.max_taken and self.is_exhausted
+        """Whether for a good part of it others took more than they may, and nothing was left over."""
+        return self.starved_seconds > EXHAUSTED_SHARE_MAX * self.seconds
 
     @property
     def taken_share(self) -> float | None:
@@ -71,17 +75,18 @@ def summary(name: str, seconds: Sequence[MachineMeasured], *, max_taken: float) 
 
     ``max_taken`` is which share of the processors others may take.
     """
-    foreign, steal = _mean([one.foreign_share for one in seconds]), _mean([one.steal_share for one in seconds])
+    exhausted = [one for one in seconds if is_exhausted(one)]
     return MachinePhase(
         name=name,
         left_share=_mean([one.left_share for one in seconds]),
-        steal_share=steal,
-        foreign_share=foreign,
+        steal_share=_mean([one.steal_share for one in seconds]),
+        foreign_share=_mean([one.foreign_share for one in seconds]),
         waiting_share=_mean([one.waiting_share for one in seconds]),
         queue_delay_share=_mean([one.queue_delay_share for one in seconds]),
         canary_s=max((one.canary_s for one in seconds if one.canary_s is not None), default=None),
         seconds=len(seconds),
-        exhausted_seconds=sum(1 for one in seconds if is_exhausted(one)),
+        exhausted_seconds=len(exhausted),
+        starved_seconds=sum((_sum(one.foreign_share, one.steal_share) or 0.0) > max_taken for one in exhausted),
         max_taken=max_taken,
     )
 
@@ -94,15 +99,16 @@ def is_exhausted(second: MachineMeasured) -> bool:
 
 def starved(phases: Sequence[MachinePhase]) -> str | None:
     """Return in words that the machine was starved in one of these phases, and what to do; None when it was not."""
-    worst = max((one for one in phases if one.starved), key=lambda one: one.taken_share or 0.0, default=None)
+    worst = max((one for one in phases if one.starved), key=lambda one: one.starved_seconds, default=None)
     if worst is None:
         return None
-    stolen = f" ({figure(worst.steal_share, Unit.PERCENT)} by the hypervisor)" if worst.steal_share else ""
+    stolen = f", {figure(worst.steal_share, Unit.PERCENT)} by the hypervisor" if worst.steal_share else ""
     canary = f"; the slowest answer of an edge without a fault took {figure(worst.canary_s, 's')}"
     return (
         f"the machine was starved in the {worst.name.replace('_', ' ')} phase, so that what broke may be its doing: "
-        f"others took {figure(worst.taken_share, Unit.PERCENT)} of its processors{stolen}, and in "
-        f"{worst.exhausted_seconds} of {worst.seconds} seconds nothing was left over"
+        f"in {worst.starved_seconds} of {worst.seconds} seconds nothing was left over while others took more than "
+        f"{figure(worst.max_taken, Unit.PERCENT)} of its processors ({figure(worst.taken_share, Unit.PERCENT)} over "
+        f"the whole phase{stolen})"
         f"{canary if worst.canary_s is not None else ''}; end what else runs here and run it again, "
         "or use a machine of its own"
     )
