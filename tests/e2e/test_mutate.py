@@ -20,7 +20,7 @@ def test_a_mutant_is_killed_and_a_survivor_named_and_the_score_decides(tmp_path)
     made = tmp_path / "mutants.yaml"
     made.write_text(
         f"target: {HELLO}\n"
-        "set: {phases.baseline: 3s, phases.fault: 4s, phases.recovery: 5s}\n"
+        "set: {phases.baseline: 3s, phases.fault: 4s, phases.recovery: 5s, verdict.max_taken: 100%}\n"
         "mutants:\n"
         f"  - {{disable: [isolation], noticed_by: ['{HELLO / 'experiment'}']}}\n"
         "  - {disable: [isolation@nobody], survives: Nobody of that name is there.}\n"
