@@ -135,19 +135,20 @@ class Suite:
             cut_off = run.verdict if run is not None else None
             if cut_off is None:
                 cut_off = self._broken_off(job, Outcome.INTERRUPTED, ("interrupted before the first phase began",))
-            self._keep(job, _with_parts(job, cut_off, run))
+            self._keep(job, cut_off, run)
             raise
         except Exception as mistake:
             said = f"a mistake in chaos itself: {type(mistake).__name__}: {mistake}"
-            self._keep(job, _with_parts(job, self._broken_off(job, Outcome.ERROR, (said,)), None))
+            self._keep(job, self._broken_off(job, Outcome.ERROR, (said,)), None)
             raise
-        verdict = _with_parts(job, verdict, run)
-        self._keep(job, verdict)
-        return verdict
+        return self._keep(job, verdict, run)
 
-    def _keep(self, job: Job, verdict: Verdict) -> None:
+    def _keep(self, job: Job, verdict: Verdict, run: Run | None) -> Verdict:
+        """Keep a verdict with what the run says about each part of its job, and return it."""
+        verdict = _with_parts(job, verdict, run)
         if not job.probe:
             self.verdicts.append((job, verdict))
+        return verdict
 
     def amend(self, verdict: Verdict) -> None:
         """Put ``verdict`` in the place of the last one."""

@@ -59,18 +59,15 @@ def accounts(groups: Sequence[Group], names: Sequence[str]) -> list[Account]:
     return found[::-1]
 
 
-def title(groups: Sequence[Group]) -> str:
+def title(groups: Sequence[Group], told: Sequence[Account]) -> str:
     """Return the title of a page of these runs."""
-    if len(groups) == 1:
-        return groups[0].title
-    return plural("experiment", sum(not one.asked_again for one in accounts(groups, [""] * len(groups))))
+    return groups[0].title if len(groups) == 1 else plural("experiment", sum(not one.asked_again for one in told))
 
 
-def listing(groups: Sequence[Group], names: Sequence[str], left_out: int) -> Markup:
+def listing(groups: Sequence[Group], told: Sequence[Account], left_out: int) -> Markup:
     """Return the list, and how many experiments ended how; nothing for a single run."""
     if len(groups) == 1:
         return Markup("")
-    told = accounts(groups, names)
     answers = [one for one in told if not one.asked_again]
     counts = Counter("cut off" if one.outcome is None else one.outcome.value for one in answers)
     ruled = [name for group in groups for name in ruled_metrics(group)]

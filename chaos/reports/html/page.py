@@ -76,12 +76,13 @@ def make_page(reader: RunReader) -> str:
     groups = pair(reader.runs)
     names = [f"run-{at}" for at in range(1, len(groups) + 1)]
     parts = list(zip(groups, names, [Ways(group.runs) for group in groups], strict=True))
+    told = overview.accounts(groups, names)
     pieces = {
-        "title": escaped(overview.title(groups)),
+        "title": escaped(overview.title(groups, told)),
         "version": escaped(__version__),
         "style": _asset("report.css"),
         "script": "\n".join(_asset(name) for name in ("plots.js", "report.js")),
-        "overview": overview.listing(groups, names, reader.left_out),
+        "overview": overview.listing(groups, told, reader.left_out),
     }
     template = _asset("report.html")
     room = PAGE_BYTES_MAX - _bytes(template, *pieces.values()) - _THINNED_BYTES
