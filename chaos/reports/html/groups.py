@@ -38,7 +38,7 @@ class Group:
     def title(self) -> str:
         """The question that was asked, or how many were."""
         parts = self.run.parts
-        return f"{plural('experiment', len(parts))} at the same time" if len(parts) > 1 else self.run.title
+        return f"{plural('experiment', len(parts))} at the same time" if parts else self.run.title
 
     @property
     def outcome(self) -> Outcome | None:

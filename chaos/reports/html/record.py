@@ -26,6 +26,7 @@ from chaos.events import (
 )
 from chaos.groups import Group
 from chaos.reports.html.breakers import Breakers
+from chaos.reports.html.documents import outcome
 from chaos.reports.html.reading import End, Entry, Machine, Second, Trouble, entry_of
 from chaos.reports.html.timeline import Key, Timeline
 from chaos.samples import SampleOutcome
@@ -212,10 +213,11 @@ class RunReader:
         last = self.runs[-1] if self.runs and self._run is None else None
         if last is None or last.source != self._source:
             return
-        if isinstance(more, ToldApart):
-            last.parts = more.verdicts
-        elif (last.file, last.seed) == (more.verdict.get("file"), more.verdict.get("seed")):
-            last.outcome, last.verdict = more.outcome, more.verdict
+        verdicts = more.verdicts if isinstance(more, ToldApart) else (more.verdict,)
+        if len(verdicts) > 1:
+            last.parts = verdicts
+        elif verdicts and (last.file, last.seed) == (verdicts[0].get("file"), verdicts[0].get("seed")):
+            last.outcome, last.verdict = outcome(verdicts[0]), verdicts[0]
 
     def _keep(self) -> None:
         run, self._run = self._run, None

@@ -353,7 +353,7 @@ def _machine_value(phase: Document, key: str) -> str:
 def _facts(group: Group) -> Markup:
     run, control = group.run, group.control
     facts: dict[str, object] = {}
-    if run.file and len(run.parts) < 2:
+    if run.file and not run.parts:
         facts["experiment"] = element("code", run.file)
     if run.seed is not None:
         facts["seed"] = run.seed

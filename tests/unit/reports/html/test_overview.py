@@ -66,6 +66,14 @@ def test_one_shared_run_alone_says_what_it_says_about_each():
     assert "All experiments" not in words
 
 
+def test_a_run_that_its_gate_doubts_does_not_tell():
+    doubted = [*alone("a"), ToldApart(t_s=44.2, verdicts=(part("a", Outcome.INCONCLUSIVE),))]
+    words = words_of(made(doubted, alone("a")))
+    assert "1 experiment: 1 held" in words
+    assert "? inconclusive asked again" in words
+    assert words.count("This does not tell") == 1, "its own section says the same as the list"
+
+
 def test_what_belongs_to_no_run_before_it_is_left_alone():
     reader_of = made(iter([ToldApart(t_s=0.0, verdicts=(part("a"),))]), alone("c"))
     assert "at the same time" not in words_of(reader_of)
