@@ -15,7 +15,8 @@ from chaos.experiment.parser import load_experiment
 from chaos.experiment.schema import experiment_schema, topology_schema
 from chaos.faults.registry import FAULTS
 from tests.unit.experiment.building import Project
-from tests.unit.experiment.test_parser import WRONG, WRONG_FAULTS
+from tests.unit.experiment.test_parser import WRONG
+from tests.unit.experiment.test_wrong_faults import WRONG_FAULTS
 
 ROOT = Path(__file__).resolve().parents[3]
 EXPERIMENTS = collect_experiments([ROOT / "experiments"])

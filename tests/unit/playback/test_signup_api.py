@@ -7,66 +7,15 @@ from urllib.parse import quote
 
 import pytest
 
-from chaos.resilience.shedding import Priority
-from targets.playback import billing, passwords, signup_api, tokens
-from targets.playback.billing import PRICES_CENTS
-from targets.playback.passport import HEADER
+from targets.playback import passwords, signup_api, tokens
 from targets.playback.passwords import HashSettings
 from targets.playback.service import Context
 from targets.playback.validation import Plan, Subscriber
 from tests.unit.playback.little_store import LittleStore, Trouble
-from tests.unit.playback.little_target import SETTINGS, LittleTarget, config, passport_of, until
+from tests.unit.playback.little_target import config, until
+from tests.unit.playback.signup_backend import FORM, KEY, Backend
 
-KEY = str(SETTINGS["signing_key"])
-FORM = {"email": "ann@example.com", "password": "correct horse", "plan": "standard", "country": "country-01"}
-NEVER_S = 1_000_000.0
-
-
-@pytest.fixture(autouse=True)
-def _hashes_are_cheap(monkeypatch):
-    monkeypatch.setattr(signup_api, "HashSettings", lambda: HashSettings(memory_kib=64, passes=1))
-    monkeypatch.setattr(passwords, "INTERVAL_S", 0.002)
-    monkeypatch.setattr(billing, "ASK_EVERY_S", 0.1)
-
-
-class Backend(LittleTarget):
-    """A store, and the Signup API in front of it. Billing is off the way: a period never ends."""
-
-    async def build(self, *, instances=1, **settings):
-        self.store = LittleStore()
-        self.store_address = await self.serve(self.store.app)
-        self.apis = [await self.start_api(index, **settings) for index in range(1, instances + 1)]
-        self.api = self.apis[0]
-
-    async def start_api(self, index=1, *, stores=(), **given):
-        told = {"billing_period_s": NEVER_S, "billing_rate_per_s": 1000, **given}
-        context = Context(
-            config(
-                "signup_api",
-                index=index,
-                calls={"store": stores or [self.store_address]},
-                settings=told,
-                disabled=self.disabled,
-            )
-        )
-        return await self.serve(signup_api.build(context))
-
-    async def sign_up(self, *, key=None, **fields):
-        headers = {"Idempotency_Key": key} if key else {}
-        return await self.post(self.api, "/signup", {**FORM, **fields}, **headers)
-
-    async def log_in(self, email=FORM["email"], password=FORM["password"]):
-        return await self.post(self.api, "/login", {"email": email, "password": password})
-
-    async def as_account(self, account, method, path, body=None, **headers):
-        claims = Subscriber(id=account, plan=Plan.BASIC, country="country-01")
-        named = {HEADER: passport_of(claims).to_header(), **{k.replace("_", "-"): v for k, v in headers.items()}}
-        async with self.http.request(method, f"http://{self.api}{path}", json=body, headers=named) as response:
-            return response.status, await response.json()
-
-    @property
-    def accounts(self):
-        return self.store.ledger.totals()["accounts"]
+pytestmark = pytest.mark.usefixtures("cheap_hashes")
 
 
 async def test_who_signs_up_gets_an_account_and_a_token_that_needs_nobody_to_be_verified():
@@ -420,79 +369,6 @@ async def test_keys_are_rotated_while_people_are_logged_in():
 
         assert [tokens.claims(token, both).key_id for token in (old, new)] == ["k1", "k2"]
         assert tokens.verify(old, both) == tokens.verify(new, both)
-
-
-async def test_billing_charges_a_new_account_once_for_its_first_period():
-    async with Backend() as target:
-        await target.build(instances=3)
-        account = (await target.sign_up())[1]["account"]
-        ledger = target.store.ledger
-
-        async def is_charged():
-            return bool(ledger.invoices(account))
-
-        await until(is_charged)
-
-        async def are_settled():
-            shown = [(await target.get(api, "/billing"))[1] for api in target.apis]
-            return all(one["backlog"] == 0 for one in shown) and sum(one["charged"] for one in shown) == 1
-
-        await until(are_settled)
-        status, answer = await target.as_account(account, "GET", "/account/invoices")
-        (invoice,) = answer["invoices"]
-        assert status == 200
-        assert (invoice["account"], invoice["amount_cents"]) == (account, PRICES_CENTS[Plan.STANDARD])
-        assert invoice["charged_by"].startswith("signup_api-")
-
-
-async def test_through_every_trouble_each_account_is_charged_once_for_each_period():
-    async with Backend() as target:
-        await target.build(instances=2, billing_period_s=0.5)
-        ledger = target.store.ledger
-        accounts = [(await target.sign_up(email=f"{number}@example.com"))[1]["account"] for number in range(6)]
-        for trouble in (Trouble.LOSES_ANSWERS, Trouble.FAILS, Trouble.BUSY):
-            target.store.has(trouble)
-            await asyncio.sleep(0.35)
-            target.store.has(Trouble.NONE)
-            await asyncio.sleep(0.2)
-        await target.stop(target.apis[1])  # in the middle of whatever it does
-
-        async def are_settled():
-            shown = (await target.get(target.api, "/billing"))[1]
-            return ledger.backlog(shown["period"]) == 0
-
-        await until(are_settled)
-        for account in accounts:
-            periods = [invoice.period for invoice in ledger.invoices(account)]
-            assert len(periods) >= 3
-            assert periods == list(range(periods[0], periods[0] + len(periods)))
-        totals = ledger.totals()
-        assert totals["missing"] == 0
-        assert totals["charged_cents"] == totals["invoices"] * PRICES_CENTS[Plan.STANDARD]
-
-
-async def test_the_store_serves_billing_after_people_who_wait():
-    async with Backend() as target:
-        await target.build()
-        await target.sign_up()
-
-        async def both_came():
-            return len(target.store.priorities) == 2
-
-        await until(both_came)
-        assert target.store.priorities == {"sign_up": Priority.NORMAL, "charge": Priority.LOW}
-
-
-async def test_billing_is_bounded_in_rate():
-    async with Backend() as target:
-        await target.build(billing_rate_per_s=5)
-        for number in range(10):
-            await target.sign_up(email=f"{number}@example.com")
-        before = target.store.ledger.totals()["invoices"]
-
-        await asyncio.sleep(1.0)
-
-        assert target.store.ledger.totals()["invoices"] - before <= 5 * 1.0 + 2
 
 
 @pytest.mark.parametrize(
