@@ -60,7 +60,7 @@ gate: setup ## run the quick suite over all experiments (some five minutes), wit
 	@mkdir -p build
 	@$(BIN)/chaos gate experiments/ --quick --junit build/gate.xml --json build/gate.json --markdown build/gate.md --journal build/journals
 
-experiments: setup ## run every shipped experiment with its control (half an hour), and write README's table; the worst exit code
+experiments: setup ## run every shipped experiment with its control (about an hour), and write README's table; the worst exit code
 	@mkdir -p build
 	@code=0; $(BIN)/chaos run experiments/ --control --json build/experiments.json || code=$$?; \
 	  $(BIN)/chaos table build/experiments.json --metric playback_availability --into README.md && exit $$code

@@ -1,7 +1,7 @@
 """Ten runs of each shipped experiment with different seeds: ten times the same outcome?
 
-``python -m benchmarks.repeat [rounds] [experiment ...]``; it takes about half
-a minute a run, so ``make bench`` leaves it out.
+``python -m benchmarks.repeat [rounds] [experiment ...]``, all of them without a name. It takes about half a minute a
+run, so ``make bench`` leaves it out.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from collections import Counter
 from pathlib import Path
 
 from benchmarks.runs import ROOT, chaos_run, table
+from chaos.cli.options import collect_experiments
 
 
 def main(rounds: int, names: list[str]) -> None:
     """Print how often each experiment had which outcome, and the worst figures seen."""
-    files = [path for path in sorted((ROOT / "experiments").glob("*.yaml")) if not names or path.stem in names]
+    shipped = collect_experiments([ROOT / "experiments"])
+    files = [path for path in shipped if not names or path.stem in names]
     outcomes: dict[str, Counter[str]] = {path.stem: Counter() for path in files}
     availability: dict[str, list[float]] = {path.stem: [] for path in files}
     recovery: dict[str, list[float]] = {path.stem: [] for path in files}

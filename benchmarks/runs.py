@@ -33,7 +33,7 @@ def chaos_run(*arguments: str) -> TimedRun:
             cwd=ROOT,
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=3600,
             check=False,
         )
         wall_s = time.monotonic() - start_s

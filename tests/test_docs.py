@@ -21,6 +21,7 @@ DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "ARCHITECTURE.md",
     ROOT / "experiments/README.md",
+    ROOT / "targets/playback/README.md",
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 QUICK = {"plan", "validate", "faults", "schema", "heal"}
@@ -39,7 +40,7 @@ def blocks(document: Path, language: str) -> list[str]:
 def chaos_lines() -> list[str]:
     return sorted(
         {
-            line.split(" #")[0].strip()
+            line.split(" #")[0].split(" > ")[0].strip()
             for document in DOCUMENTS
             for block in blocks(document, "sh")
             for line in block.splitlines()

@@ -34,7 +34,9 @@ class HttpFault(Extension):
     header_value: str = setting("only when its value is of this pattern, like test-*", "", extension="header_value")
     share: float = setting("only this share of them", 1.0, most=1.0, share=True, extension="share")
     first: int = setting("only the first so many of them on each edge; 0: all", 0, most=MANY, extension="first")
-    every: int = setting("only each so-manieth of them on each edge; 0: each", 0, most=MANY, extension="every")
+    every: int = setting(
+        "only every n-th of them on each edge (3: every third); 0: each", 0, most=MANY, extension="every"
+    )
 
     def direction(self) -> Stream:
         """Return the setting."""

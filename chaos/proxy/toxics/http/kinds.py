@@ -88,7 +88,7 @@ class HttpToxic(Toxic):
     first: int = attribute("first", 0, least=0, most=GIB)
     """Only the first so many of these requests, counted over all connections; 0: all."""
     every: int = attribute("every", 0, least=0, most=GIB)
-    """Only every so-manieth of these requests; 0 and 1: all."""
+    """Only every n-th of these requests (3: every third); 0 and 1: all."""
 
     def problems_together(self) -> list[str]:
         """A pattern for a header's value needs the header's name."""
