@@ -95,6 +95,17 @@ class _Row:
     def outcome(self) -> Outcome:
         return Result(job=self.entry.job, verdict=self.verdicts[-1], control=self.control).outcome
 
+    def verdict_of(self, job: Job) -> Verdict:
+        """Return the last verdict on a job of this row: its own, or its control's."""
+        if self.is_control(job):
+            assert self.control is not None
+            return self.control
+        return self.verdicts[-1]
+
+    def is_control(self, job: Job) -> bool:
+        """Whether a job is this row's control: beside its own job, which may be a control itself (``run_entry``)."""
+        return job.is_control and not self.entry.job.is_control
+
     def frozen(self, worse: tuple[str, ...] = ()) -> GateRow:
         outcome = self.outcome
         return GateRow(
@@ -278,8 +289,7 @@ class Gate:
         """Make a run for a row, and tell what it says; ``once_more`` says why it is not the first one."""
         whose = "its control" if job.is_control else ""
         duration_s = await self._make([row], job, f"{whose} once more".strip() if once_more else whose)
-        verdict = row.control if job.is_control else row.verdicts[-1]
-        assert verdict is not None
+        verdict = row.verdict_of(job)
         about = ["its control, which must fail"] if job.is_control else []
         about += [f"once more, {once_more}"] if once_more else []
         self._table.line(row.number, str(job.experiment.file), verdict, duration_s, ", ".join(about))
@@ -319,11 +329,11 @@ class Gate:
     # -- the answer ---------------------------------------------------------------------------------------------------
 
     def figures(self) -> list[tuple[Path, Figures]]:
-        """Return what every experiment that held has measured, run by run."""
+        """Return what every experiment that held has measured, whatever its control says."""
         return [
             (row.entry.job.experiment.file, figures_of(row.verdicts[-1], row.entry.job.topology))
             for row in self._rows
-            if row.outcome is Outcome.HELD
+            if row.verdicts[-1].outcome is Outcome.HELD
         ]
 
     def report(
@@ -358,7 +368,7 @@ class Gate:
 
 def _give(rows: Sequence[_Row], job: Job, verdict: Verdict) -> None:
     """Give a verdict to its row, or each part of it to its own."""
-    if job.is_control:
+    if rows[0].is_control(job):
         rows[0].control = verdict
         return
     files = [part.file for part in verdict.parts]
