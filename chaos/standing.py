@@ -20,8 +20,8 @@ from chaos.experiment.model import Experiment, PhaseName, Rule
 from chaos.load.lending import BASELINE_S, LEAD_S, SETTLE_S, LentLoad
 from chaos.runner import DRAIN_LIMIT_S, Run
 from chaos.topology.model import Measure, Topology
-from chaos.verdict.briefly import holds_briefly
 from chaos.verdict.pending import has_too_few, undecided
+from chaos.verdict.recovery import steady_in
 from chaos.verdict.rules import Baseline, RuleCheck, Span, checks_of
 from chaos.verdict.windows import SampleStore
 
@@ -135,8 +135,7 @@ def window_for(rate_per_s: float) -> float:
 
 def holds(checks: Sequence[RuleCheck], window: Span) -> bool:
     """Return whether the steady state holds in a window: no rule is broken in it, and at least one was measured."""
-    told = [holds_briefly(check, window) for check in checks]
-    return False not in told and True in told
+    return steady_in(checks, window) is True
 
 
 def is_well(load: LentLoad, experiment: Experiment, topology: Topology) -> bool:

@@ -31,6 +31,8 @@ class Estimate:
     df: int
     silence: float = 0.0
     """Where nothing has happened at all: 1 / sum of wholes, by which the upper end is bounded; 0 when something has."""
+    one: float = 0.0
+    """What one event more would add: 1 / sum of wholes; 0 of what does not come in events."""
 
     def interval(self, alpha: float) -> tuple[float, float]:
         """Return the lower and the upper end, each of which is wrong in a share ``alpha`` of all runs.
@@ -62,6 +64,7 @@ def share(seconds: Sequence[Second]) -> Estimate | None:
         standard_error=_spread(without),
         df=len(there) - 1,
         silence=1.0 / whole if part == 0 else 0.0,
+        one=1.0 / whole,
     )
 
 
@@ -103,10 +106,14 @@ def paired_difference(
 def difference(experiment: Estimate, baseline: Estimate, *, factor: float = 1.0) -> Estimate:
     """Return ``experiment - factor * baseline``, where the two were measured one after the other.
 
+    A short baseline saw few events or none, and the fewer it happened to see, the smaller is its standard error. So one
+    event is added to its variance: n events have an error of ``sqrt(n + 1)`` then, and not of ``sqrt(n)``.
+
     Different seconds are independent, so variances add; degrees of freedom by Welch and Satterthwaite, rounded down
     (Welch, "The generalization of Student's problem", Biometrika 34, 1947).
     """
-    first, second = experiment.standard_error**2, (factor * baseline.standard_error) ** 2
+    first = experiment.standard_error**2
+    second = factor**2 * (baseline.standard_error**2 + baseline.one**2)
     if first + second > 0.0:
         df = math.floor((first + second) ** 2 / (first**2 / experiment.df + second**2 / baseline.df))
     else:

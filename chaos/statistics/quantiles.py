@@ -53,9 +53,10 @@ def quantile_ranks(n: int, q: float, alpha: float) -> tuple[int | None, int | No
     is above it with P(X < r) = P(X <= r - 1). The lower rank is the largest for which this is at most ``alpha``, the
     upper one the smallest for which it is at least 1 - ``alpha``. None where n values are too few to have such a rank:
     of 200 values none is surely above the p99. A p99 of 2 000 values lies between ranks 1968 and 1991 (alpha 0.5 %).
-    David and Nagaraja, "Order Statistics" (2003), 7.1.
+    David and Nagaraja, "Order Statistics" (2003), 7.1. Of the least and the largest value that there could be (q of 0
+    and 1) no number of values says anything.
     """
-    if n < 1:
+    if n < 1 or not 0.0 < q < 1.0:
         return None, None
     lower = _first_rank(n, lambda rank: binomial_cdf(rank - 1, n, q) > alpha) - 1
     upper = _first_rank(n, lambda rank: 1.0 - binomial_cdf(rank - 1, n, q) <= alpha)

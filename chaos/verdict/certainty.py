@@ -37,7 +37,8 @@ from chaos.verdict.windows import Moment
 Interval = tuple[float | None, float | None]
 
 ACCIDENT = 2
-"""One failure alone is an accident, however early it comes; where not even one is allowed, it is not."""
+"""One failure alone is an accident, and so is one second of a ratio, however early it comes; where not even one is
+allowed, it is not."""
 
 _RESAMPLING_SEED = 1987
 """Any fixed number: one run has one verdict."""
@@ -72,9 +73,7 @@ def certainty(check: RuleCheck, span: Span, limit: float, settings: VerdictSetti
     """Return what the phase ``span`` says about a rule with this limit (a plain number)."""
     threshold = tolerated(check, limit, settings.margin or 0.0)
     found = _scale(check, span, limit, threshold, settings.alpha)
-    bet = found.shares is not None and (found.wrong is None or found.wrong >= ACCIDENT or found.threshold <= 0.0)
-    evidence = most_evidence(found.shares or (), found.threshold) if bet else 1.0
-    by_bets = evidence >= 1.0 / settings.alpha
+    by_bets = _has_won(check, found, settings.alpha)
     if found.estimate is None:
         return Certainty(interval=None, broken=by_bets, shown=False, needs_s=None)
     low, high = found.estimate.interval(settings.alpha)
@@ -97,6 +96,25 @@ def certainty(check: RuleCheck, span: Span, limit: float, settings: VerdictSetti
     )
 
 
+def _has_won(check: RuleCheck, found: _Scale, alpha: float) -> bool:
+    """Return whether a gambler has won who bet, second by second, that the rule is broken.
+
+    Of a rule of the baseline he bets against the worst that the baseline may have been in truth: its upper end, which
+    is wrong in half of ``alpha``, as is he in the other half.
+    """
+    if found.shares is None:
+        return False
+    threshold = found.threshold
+    if check.rule.of_baseline:
+        if found.before is None:
+            return False
+        alpha /= 2.0
+        threshold += check.rule.limit * (found.before.interval(alpha)[1] - found.before.value)
+    if found.wrong is not None and found.wrong < ACCIDENT and threshold > 0.0:
+        return False
+    return most_evidence(found.shares, threshold) >= 1.0 / alpha
+
+
 def seconds_of(span: Span) -> list[Span]:
     """Return the phase in parts of a second, or a little more where it is no whole number of them."""
     parts = max(1, math.floor(span[1] - span[0] + 1e-6))
@@ -117,7 +135,9 @@ class _Scale:
     must hold then too. Rare bursts are seen too seldom to be in the standard error, and a system that has them would
     be believed too often."""
     wrong: float | None = None
-    """How many samples were on the wrong side; None where that is no number of samples."""
+    """How many samples were on the wrong side, or seconds of a ratio; None where neither is counted."""
+    before: Estimate | None = None
+    """Of a rule of the baseline: what the baseline measured on this scale, before it is multiplied."""
     written: Callable[[float, float], Interval]
     """From the ends on this scale to those of the metric."""
     difference: Interval | None = None
@@ -147,11 +167,14 @@ def _of_share(check: RuleCheck, span: Span, threshold: float) -> _Scale:
         low, high = max(0.0, low), min(1.0, high)
         return (1.0 - high, 1.0 - low) if check.upward else (low, high)
 
+    before = None if check.baseline.span is None else share(_wrong(check, check.baseline.span))
+
     def sure(seconds: Sequence[Second]) -> Estimate | None:
-        return _beside_the_baseline(check, span, share(seconds), lambda before: share(_wrong(check, before)))
+        return _beside_the_baseline(check, span, share(seconds), before)
 
     return _Scale(
         estimate=sure(wrong),
+        before=before,
         later=lambda more: sure(_once_more(wrong, more)),
         threshold=1.0 - threshold if check.upward else threshold,
         shares=_shares(wrong),
@@ -298,9 +321,10 @@ def _of_figure(check: RuleCheck, span: Span, threshold: float) -> _Scale:
     # A part of its own whole, like seconds stalled of seconds stalled or played, is a share, and can be bet on.
     is_share = check.metric.measure is Measure.RATIO and check.metric.field in check.metric.per and not check.upward
 
+    before = None if check.baseline.span is None else _estimated(check, _figures(check, check.baseline.span))
+
     def sure(seconds: Sequence[Second]) -> Estimate | None:
-        own = _estimated(check, seconds)
-        own = _beside_the_baseline(check, span, own, lambda before: _estimated(check, _figures(check, before)))
+        own = _beside_the_baseline(check, span, _estimated(check, seconds), before)
         if own is not None and check.metric.measure is Measure.RATE and check.baseline.offered_per_s is None:
             own = _of_closed_load(check, span, own, threshold)
         if own is None:
@@ -312,6 +336,8 @@ def _of_figure(check: RuleCheck, span: Span, threshold: float) -> _Scale:
         later=lambda more: sure(_once_more(per_second, more, upward=check.upward)),
         threshold=sign * threshold,
         shares=_shares(per_second) if is_share else None,
+        wrong=sum(1 for second in per_second if second.part > 0) if is_share else None,
+        before=before,
         written=lambda low, high: _positive(*_turned(sign, low, high, 0.0)),
     )
 
@@ -352,16 +378,12 @@ def _of_closed_load(check: RuleCheck, span: Span, estimate: Estimate, threshold:
 
 
 def _beside_the_baseline(
-    check: RuleCheck, span: Span, own: Estimate | None, of: Callable[[Span], Estimate | None]
+    check: RuleCheck, span: Span, own: Estimate | None, before: Estimate | None
 ) -> Estimate | None:
     """Return the estimate with the uncertainty of its limit, where that is a multiple of the baseline's figure."""
-    before = check.baseline.span
-    if own is None or not check.rule.of_baseline or before is None:
+    if own is None or before is None or not check.rule.of_baseline:
         return own
-    other = of(before)
-    if other is None:
-        return own
-    apart = difference(own, other, factor=check.rule.limit * check.load_ratio(span))
+    apart = difference(own, before, factor=check.rule.limit * check.load_ratio(span))
     return replace(own, standard_error=apart.standard_error, df=apart.df)
 
 

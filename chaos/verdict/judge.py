@@ -30,7 +30,7 @@ from chaos.topology.model import Topology
 from chaos.verdict.briefly import holds_briefly
 from chaos.verdict.machine import MachinePhase, starved, worn_out
 from chaos.verdict.model import PhaseResult, ReceiptResult, RuleResult, Verdict
-from chaos.verdict.recovery import WINDOW_S
+from chaos.verdict.recovery import WINDOW_S, is_silent, steady_in
 from chaos.verdict.rules import Baseline, RuleCheck, Span, checks_of
 from chaos.verdict.ruling import rule_on
 from chaos.verdict.units import figure, plural
@@ -343,17 +343,19 @@ def _find_recovery(findings: _Findings, case: _Case, recovered_s: float | None) 
             f"{figure(within_s, 's')}: that takes {WINDOW_S:g} s more"
         )
         return
-    last = (end_s - WINDOW_S, end_s)
-    if all(check.rule.of_control_group and holds_briefly(check, last) is None for check in case.checks()):
+    checks, last = case.checks(), (end_s - WINDOW_S, end_s)
+    if steady_in(checks, last) is None:
+        groups = " of the two groups" if all(check.rule.of_control_group for check in checks) else ""
         findings.unknown.append(
-            f"{WINDOW_S:g} s hold too few attempts of the two groups to see the steady state hold again; "
-            "leave recover_within out, or add a rule with a fixed limit"
+            f"the last {WINDOW_S:g} s after healing hold too few attempts{groups} to see the steady state hold again; "
+            "leave recover_within out, add a rule about more frequent attempts, or raise the load"
         )
         return
-    broken = [check for check in case.checks() if holds_briefly(check, last) is False]
+    broken = [_state(check, last) for check in checks if holds_briefly(check, last) is False]
+    silent = [f"no {check.metric.of} was attempted" for check in checks if is_silent(check, last)]
     findings.violated.append(
         f"the steady state did not hold again in the {seen} after healing"
-        + (f": in the last {WINDOW_S:g} s {_state(broken[0], last)}" if broken else "")
+        + "".join(f": in the last {WINDOW_S:g} s {why}" for why in [*broken, *silent][:1])
     )
 
 

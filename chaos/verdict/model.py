@@ -33,7 +33,8 @@ class RuleResult:
     needs_s: int | None = None
     """For a rule that is inconclusive: so many more seconds like these would decide it; None where none would."""
     attempts: int = 0
-    """How many attempts it was measured on; where accounts are in groups, those of the experiment group."""
+    """How many attempts it was measured on, of a share without the refused; where accounts are in groups, those of the
+    experiment group."""
     control_group: float | None = None
     """What the control group measured; ``measured`` is the experiment group's then. None where there are no groups."""
     difference: tuple[float | None, float | None] | None = None

@@ -8,13 +8,16 @@ from collections.abc import Mapping, Sequence
 from chaos.experiment.model import PhaseName, Rule
 from chaos.topology.model import Topology
 from chaos.verdict.briefly import holds_briefly
-from chaos.verdict.rules import Baseline, RuleCheck, checks_of
+from chaos.verdict.rules import Baseline, RuleCheck, Span, checks_of
 from chaos.verdict.windows import SampleStore
 
 WINDOW_S = 3.0
 """The steady state is looked at over this many seconds at a time."""
 STEP_S = 0.25
 """Windows begin this far apart; also the resolution of the answer."""
+SILENCE_ATTEMPTS = 5.0
+"""Where so many attempts are due by the baseline's rate and none comes, that is no chance: of a Poisson count with this
+mean, zero has a probability of exp(-5), 0.7 %."""
 
 
 def recovery_s(
@@ -29,9 +32,8 @@ def recovery_s(
 
     The smallest r, in steps of 0.25 s, such that every window ``[t, t + 3 s)`` with t >= healed + r holds, up to the
     end of the recovery phase. Later windows count too: a system that is well for a second and then falls back has not
-    recovered. A window holds when no rule is broken in it and at least one was measured; how a rule is compared in
-    so few samples (rates may miss by two standard errors, one failed attempt alone is no relapse) is said at
-    ``chaos.verdict.briefly``. Rules "of baseline" refer to the baseline phase.
+    recovered. When a window holds is said at ``steady_in``; one that does not tell is passed over. Rules "of baseline"
+    refer to the baseline phase.
 
     0.0 means that the first window after healing held already. None also when the recovery phase is shorter than
     one window: then nothing was shown.
@@ -42,12 +44,35 @@ def recovery_s(
     windows = math.floor((end_s - healed_at_s - WINDOW_S) / STEP_S + 1e-9) + 1
     recovered: float | None = None
     for step in reversed(range(windows)):  # from the end, as far back as windows hold
-        if not _window_holds(checks, healed_at_s + step * STEP_S):
+        start_s = healed_at_s + step * STEP_S
+        steady = steady_in(checks, (start_s, start_s + WINDOW_S))
+        if steady is False:
             break
-        recovered = step * STEP_S
+        if steady:
+            recovered = step * STEP_S
     return recovered
 
 
-def _window_holds(checks: Sequence[RuleCheck], start_s: float) -> bool:
-    told = [holds_briefly(check, (start_s, start_s + WINDOW_S)) for check in checks]
-    return False not in told and True in told
+def steady_in(checks: Sequence[RuleCheck], window: Span) -> bool | None:
+    """Return whether the steady state holds in a window of a few seconds; None when nothing tells.
+
+    It holds when no rule is broken in it and at least one was measured; how a rule is compared in so few samples (rates
+    may miss by two standard errors, one failed attempt alone is no relapse) is said at ``chaos.verdict.briefly``. A
+    window without anything to measure tells nothing, unless attempts were due in it and none came: then the users
+    themselves are stuck, as those of a closed load are whose requests hang.
+    """
+    told = [holds_briefly(check, window) for check in checks]
+    if False in told:
+        return False
+    if True in told:
+        return True
+    return False if any(is_silent(check, window) for check in checks) else None
+
+
+def is_silent(check: RuleCheck, window: Span) -> bool:
+    """Return whether none of a rule's attempts were made in a window where, by the baseline, several were due."""
+    before = check.baseline.span
+    if before is None or check.tally(window).total:
+        return False
+    due = check.tally(before).total / (before[1] - before[0]) * (window[1] - window[0])
+    return due >= SILENCE_ATTEMPTS

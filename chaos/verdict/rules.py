@@ -91,7 +91,11 @@ class RuleCheck:
     def samples(self, span: Span) -> int:
         """Return how many samples the measurement rests on; compared with a control group, those of the smaller one."""
         if self.rule.of_control_group and self.control is not None:
-            return min(_samples(self.store, self.metric, span), _samples(self.control, self.metric, span))
+            return min(self.own_samples(span), self.beside.own_samples(span))
+        return self.own_samples(span)
+
+    def own_samples(self, span: Span) -> int:
+        """Return how many samples the measurement itself rests on: of a share, those without the refused."""
         return _samples(self.store, self.metric, span)
 
     def load_ratio(self, span: Span) -> float:
@@ -140,8 +144,9 @@ def samples_needed(check: RuleCheck, limit: float) -> int:
 
     With n attempts one failure costs 1/n: ``>= 99.5 %`` leaves room for 0.5 %, so 200 attempts are the fewest among
     which a failure may happen at all; with 20, the rule would in truth ask for 100 %, and hold by luck. In the
-    same way a p99 needs 100 values. ``>= 99 % of control_group`` leaves room for 1 % between the groups, and takes 100
-    attempts in each. Never fewer than ``SAMPLES_MIN``; a limit of 100 % has no room and needs no more.
+    same way a p99 needs 100 values, and one session that stalled makes no ratio of many. ``>= 99 % of control_group``
+    leaves room for 1 % between the groups, and takes 100 attempts in each. Never fewer than ``SAMPLES_MIN``; a limit of
+    100 % has no room and needs no more.
     """
     match check.metric.measure:
         case Measure.SHARE | Measure.FALLBACK_SHARE:
@@ -150,7 +155,9 @@ def samples_needed(check: RuleCheck, limit: float) -> int:
         case Measure.QUANTILE:
             share = 0.5 if check.metric.quantile is None else check.metric.quantile
             room = min(share, 1.0 - share)
-        case Measure.RATE | Measure.RATIO:
+        case Measure.RATIO:
+            return SAMPLES_MIN
+        case Measure.RATE:
             return 0
     return max(SAMPLES_MIN, math.ceil((1.0 - 1e-9) / room)) if room > 1e-9 else SAMPLES_MIN
 

@@ -27,7 +27,7 @@ def rule_on(check: RuleCheck, span: Span, settings: VerdictSettings = _DEFAULTS)
     accused in more than a share ``alpha`` of its runs. *Held*: it was measured to hold, on enough samples that a
     failure could have been seen (``samples_needed``); where the experiment declares a ``margin``, it is *sure* to hold
     within that. Everything else is *inconclusive*, with what would decide it: a miss that chance may explain, too few
-    samples, nothing attempted, a baseline that is needed and has no value (or the value 0, of which every share is 0).
+    samples, nothing attempted, a baseline that is needed and has no value (or the value 0, which everything reaches).
     """
     measured, limit, tally = check.value(span), check.limit(span), check.tally(span)
     sure: Certainty | None = None
@@ -49,7 +49,7 @@ def rule_on(check: RuleCheck, span: Span, settings: VerdictSettings = _DEFAULTS)
         measured=measured if tally.total else None,
         limit=limit,
         baseline=check.baseline.values.get(check.rule.metric),
-        attempts=tally.total,
+        attempts=check.own_samples(span),
         control_group=check.control_value(span),
         unit=check.metric.unit.value,
         explanation=sentence,

@@ -75,7 +75,13 @@ def test_what_hits_both_sides_alike_cancels_out():
     paired = paired_difference(both, both)
     apart = difference(share(both), share(both))
     assert paired.standard_error == 0.0
-    assert apart.standard_error == pytest.approx(share(both).standard_error * math.sqrt(2))
+    assert apart.standard_error == pytest.approx(share(both).standard_error * math.sqrt(2), rel=1e-3)
+
+
+def test_a_baseline_without_any_event_is_no_surer_than_one_event():
+    now, before = share([Second(2, 50)] * 10), share([Second(0, 50)] * 10)
+    assert before.standard_error == 0.0
+    assert difference(now, before, factor=2.0).standard_error == pytest.approx(2.0 / 500)
 
 
 def test_sides_of_different_length_are_no_pairs():

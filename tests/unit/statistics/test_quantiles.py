@@ -55,6 +55,11 @@ def test_few_values_have_no_upper_end_for_a_high_quantile():
     assert quantile_interval([], 0.5, 0.05, effective=0.0) == (None, None)
 
 
+@pytest.mark.parametrize("q", [0.0, 1.0])
+def test_no_number_of_values_says_what_the_least_or_the_largest_could_be(q):
+    assert quantile_ranks(10_000, q, 0.05) == (None, None)
+
+
 @given(st.lists(st.floats(0, 10), min_size=1, max_size=200), SHARES, st.floats(1, 200))
 def test_an_interval_is_made_of_values_and_bursts_only_widen_it(values, q, effective):
     ordered = sorted(values)

@@ -168,6 +168,28 @@ def test_a_ratio_is_judged_by_its_seconds():
     assert ruled(store, "rebuffering <= 3%").outcome is HELD
 
 
+@pytest.mark.parametrize(("stalled_s", "played_s"), [(0.0, 2.0), (2.0, 0.0)])
+def test_one_session_decides_no_ratio(stalled_s, played_s):
+    store = store_of()
+    store.add([sample(15.0, kind="session", stalled_s=stalled_s, played_s=played_s)])
+    result = ruled(store, "rebuffering <= 1%")
+    assert result.outcome is INCONCLUSIVE
+    assert "1 session are too few to tell: it takes 10" in result.explanation
+
+
+def test_a_largest_value_is_judged_without_an_interval():
+    largest = replace(METRICS["delay_p99"], name="delay_max", title="longest play delay", quantile=1.0)
+    store = store_of(delay_s=lambda moment_s: 0.5 if abs(moment_s - 15.0) < 0.1 else 0.05)
+
+    def judged(text):
+        (check,) = checks_of([rule(text)], {"delay_max": largest}, store, Baseline())
+        return rule_on(check, FAULT)
+
+    assert (judged("delay_max <= 1s").outcome, judged("delay_max <= 1s").measured) == (HELD, 0.5)
+    assert judged("delay_max <= 0.1s").outcome is VIOLATED
+    assert judged("delay_max <= 1s").interval == (None, None)
+
+
 def test_a_quantile_beside_the_baselines_is_resampled_and_gives_the_same_each_time():
     rng = random.Random(3)
     store = store_of(delay_s=lambda moment_s: rng.random() * (3 if 12 <= moment_s < 32 else 1))
@@ -188,6 +210,40 @@ def test_fallbacks_are_shares_of_the_good_answers():
     assert ruled(store, "degraded <= 5%").outcome is VIOLATED
     assert ruled(store, "degraded <= 10%").outcome is HELD
     assert ruled(store, "degraded >= 5%", margin=0.01).outcome is HELD
+
+
+def with_fallbacks(share_of):
+    """Plays of which this share is answered by a fallback in the fault phase, and none before it."""
+    store, rng = SampleStore(0.0), random.Random(1)
+    for number in range(44 * 50):
+        moment_s = number / 50
+        fallback = 12 <= moment_s < 32 and rng.random() < share_of
+        store.add([sample(moment_s, outcome=SampleOutcome.FALLBACK if fallback else SampleOutcome.OK)])
+    return store
+
+
+def test_a_few_events_where_the_baseline_had_none_accuse_nobody_and_many_do():
+    text = "degraded <= 200% of baseline"
+    assert ruled(with_fallbacks(0.0), text).outcome is HELD
+    assert ruled(with_fallbacks(0.002), text).outcome is INCONCLUSIVE
+    assert ruled(with_fallbacks(0.6), text).outcome is VIOLATED
+    assert ruled(with_fallbacks(0.05), text).outcome is VIOLATED
+
+
+def test_dead_seconds_are_seen_beside_a_baseline_too():
+    dead = store_of(fails=every(1, 14.0, 17.0))
+    assert ruled(dead, "availability >= 95% of baseline").outcome is VIOLATED
+    assert ruled(store_of(fails=every(1, 14.0, 15.0)), "availability >= 95% of baseline").outcome is HELD
+
+
+@pytest.mark.parametrize("share_of", [0.0005, 0.002, 0.05])
+def test_a_system_that_is_as_it_was_is_hardly_ever_accused_beside_a_baseline_of_few_failures(share_of):
+    """At alpha 5 %; a baseline of ten seconds that happens to see no failure proves little."""
+    accused = 0
+    for seed in range(60):
+        store = store_of(fails=randomly(share_of, seed, start_s=0.0, end_s=44.0))
+        accused += ruled(store, "availability >= 100% of baseline").outcome is VIOLATED
+    assert accused <= 7
 
 
 def test_a_phase_of_one_second_has_no_interval_and_holds_as_measured():

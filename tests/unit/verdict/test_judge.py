@@ -243,6 +243,21 @@ CASES = [
         "the recovery phase of 12 s is too short to see the steady state hold within 11 s",
         options={"recover_within_s": 11.0, "recovered": None},
     ),
+    Case(
+        "attempts too rare to see a recovery",
+        INCONCLUSIVE,
+        "the last 3 s after healing hold too few attempts to see the steady state hold again",
+        store={"per_s": 1.0, "end_s": 40.9, "fails": lambda moment_s: moment_s >= 32.0},
+        rules=("availability >= 50%",),
+        options={"recover_within_s": 5.0},
+    ),
+    Case(
+        "users who are stuck after healing",
+        VIOLATED,
+        "did not hold again in the 12 s after healing: in the last 3 s no play was attempted",
+        store={"end_s": 40.9},
+        options={"recover_within_s": 5.0},
+    ),
     Case("a recovery nobody asked for", HELD, "100 %", options={"recovered": None}),
     # -- cut short
     Case("an error", Outcome.ERROR, "Locust died", store={"fails": ALL_FAIL},

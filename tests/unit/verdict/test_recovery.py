@@ -61,8 +61,17 @@ def test_a_recovery_phase_shorter_than_a_window_shows_nothing():
     assert recovered(store_of(), healed_at_s=42.0) is None
 
 
-def test_windows_without_any_attempt_are_no_evidence():
+def test_users_who_are_stuck_are_no_recovery():
     assert recovered(store_of(end_s=30.0), "availability >= 99.5%") is None
+    assert recovered(store_of(end_s=41.0), "availability >= 99.5%") is None
+
+
+def test_windows_in_which_rare_attempts_happen_not_to_come_are_passed_over():
+    """Half an attempt a second: of windows of three seconds every fifth has none."""
+    store = store_of(per_s=0.5, end_s=40.0, fails=lambda moment_s: 14.0 <= moment_s < 34.5)
+    assert recovered(store, "availability >= 99.5%") == pytest.approx(2.25, abs=0.01)
+    store = store_of(per_s=0.5, end_s=40.0, fails=lambda moment_s: moment_s >= 14.0)
+    assert recovered(store, "availability >= 99.5%") is None
 
 
 def test_the_noise_of_random_arrivals_is_no_relapse():
