@@ -15,6 +15,7 @@ SOURCE = """
 import asyncio, json, os, signal, socket, sys
 
 print("imported", flush=True)
+moods = []
 
 
 def main(config):
@@ -41,9 +42,13 @@ async def serve(config):
             other_writer.write(b"GET /whoami HTTP/1.0\\r\\n\\r\\n")
             body = (await other_reader.read()).partition(b"\\r\\n\\r\\n")[2].decode()
             other_writer.close()
+        elif path == "/sulk":
+            moods.append("no longer healthy")
+            body = "[]"
         else:
             body = json.dumps([config.instance, os.getpid(), config.seed, list(config.disabled), dict(config.settings)])
-        status = "503 Not" if config.settings.get("unhealthy") == config.instance else "200 OK"
+        unwell = config.settings.get("unhealthy") == config.instance or (moods and path != "/sulk")
+        status = "503 Not" if unwell else "200 OK"
         writer.write(f"HTTP/1.1 {status}\\r\\nContent-Length: {len(body)}\\r\\n\\r\\n{body}".encode())
         await writer.drain()
         writer.close()

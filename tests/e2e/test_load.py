@@ -6,17 +6,11 @@ import asyncio
 import contextlib
 import json
 import os
-import random
 import signal
-import socket
-import sys
-import urllib.request
 from collections import Counter
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 
-import aiohttp
 import pytest
 
 from chaos import clock
@@ -29,46 +23,12 @@ from chaos.processes.client import Launcher
 from chaos.samples import LAG_KIND, Sample, SampleOutcome
 from chaos.topology.model import CalledInstance, InstanceConfig
 from chaos.verdict.windows import SampleStore
-from targets.playback.asyncio_player import AsyncioPlayer
-from targets.playback.client import PlaybackClient
-from targets.playback.client_order import ClientConfig, PlayOrder
-from targets.playback.client_protocol import ClientEvent, Ended, Failed, Started
-from targets.playback.client_viewing import Pause, Seek, Stop, Viewing
+from tests.e2e.backend import PLAYBACK, SEED, backend, fetch
 
 pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 
-ROOT = Path(__file__).resolve().parents[2]
-BACKEND = "tests.e2e.tiny_playback"
-PLAYBACK = ROOT / "locustfiles" / "playback.py"
-SEED = 5
 RATE = 20.0
 ROUNDING_S = 1e-6
-
-
-@dataclass
-class Backend:
-    process: asyncio.subprocess.Process
-    elb: int
-
-    def freeze(self) -> None:
-        os.kill(self.process.pid, signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        os.kill(self.process.pid, signal.SIGCONT)
-
-
-@contextlib.asynccontextmanager
-async def backend() -> AsyncIterator[Backend]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", BACKEND, cwd=ROOT, stdout=asyncio.subprocess.PIPE
-    )
-    try:
-        assert process.stdout is not None
-        ports = json.loads(await asyncio.wait_for(process.stdout.readline(), 15.0))
-        yield Backend(process, ports["elb"])
-    finally:
-        process.kill()
-        await process.wait()
 
 
 @contextlib.asynccontextmanager
@@ -350,152 +310,3 @@ async def test_a_locustfile_that_knows_nothing_of_us_is_recorded_by_the_plugin(t
     assert outcomes[SampleOutcome.FAILED] > 20, "404 is a failure to Locust"
     assert all(start_s <= sample.scheduled_s <= start_s + 2.5 for sample in samples), "users begin at the start moment"
     assert all(sample.values["latency_s"] > 0.0 for sample in samples)
-
-
-async def test_the_locustfile_works_under_a_plain_locust(tmp_path):
-    async with backend() as target:
-        process = await asyncio.create_subprocess_exec(
-            *(
-                sys.executable,
-                "-m",
-                "locust",
-                "-f",
-                str(PLAYBACK),
-                "--headless",
-                "--host",
-                f"http://127.0.0.1:{target.elb}",
-            ),
-            *("--plays-per-second", "10", "--signup-per-play", "0.1", "--login-per-play", "0.1"),
-            *("--run-time", "5s", "--json", "--skip-log", "--exit-code-on-error", "0"),
-            cwd=tmp_path,
-            stdout=asyncio.subprocess.PIPE,
-            env={name: value for name, value in os.environ.items() if name != "CHAOS_LOAD"} | {"PYTHONPATH": str(ROOT)},
-        )
-        output, _ = await asyncio.wait_for(process.communicate(), 30.0)
-    statistics = {entry["name"]: entry for entry in json.loads(output)}
-    assert statistics["first frame"]["num_requests"] >= 15
-    assert statistics["/probe"]["num_requests"] > statistics["/play"]["num_requests"]
-    assert statistics["/titles/chunk"]["num_failures"] == 0
-    for name in ("/home", "/search", "/login", "/signup", "/activity", "browse", "search"):
-        assert statistics[name]["num_requests"] > 0, name
-        assert statistics[name]["num_failures"] == 0, name
-
-
-async def test_the_web_interface_starts_and_stops_the_plays(tmp_path):
-    async with backend() as target:
-        port = free_port()
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "locust", "-f", str(PLAYBACK), "--host", f"http://127.0.0.1:{target.elb}"),
-            *("--web-host", "127.0.0.1", "--web-port", str(port), "--plays-per-second", "10"),
-            cwd=tmp_path,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-            env={name: value for name, value in os.environ.items() if name != "CHAOS_LOAD"} | {"PYTHONPATH": str(ROOT)},
-        )
-        try:
-            web = f"http://127.0.0.1:{port}"
-            await until(lambda: get(f"{web}/stats/requests"))
-            await asyncio.to_thread(fetch, f"{web}/swarm", b"user_count=1&spawn_rate=1")
-            stats = await until(lambda: plays(f"{web}/stats/requests", at_least=5))
-            assert stats
-            await asyncio.to_thread(get, f"{web}/stop")
-            before = await asyncio.to_thread(plays, f"{web}/stats/requests", at_least=0)
-            await asyncio.sleep(0.5)
-            assert await asyncio.to_thread(plays, f"{web}/stats/requests", at_least=0) == before
-        finally:
-            process.terminate()
-            await process.wait()
-
-
-async def test_the_same_client_plays_on_asyncio():
-    async with backend() as target:
-        loop = asyncio.get_running_loop()
-        events: list[ClientEvent] = []
-        began_s = loop.time()
-        order = PlayOrder(
-            elb=f"127.0.0.1:{target.elb}", title="title-0001", token="t", client_ip="10.0.0.1", scheduled_s=began_s
-        )
-        client = PlaybackClient(order, ClientConfig(), rng=random.Random(SEED), tell=events.append)
-        async with asyncio.timeout(20.0):
-            await AsyncioPlayer(aiohttp.ClientSession).play(client)
-        took_s = loop.time() - began_s
-    (started,) = [event for event in events if isinstance(event, Started)]
-    (ended,) = [event for event in events if isinstance(event, Ended)]
-    assert ended.completed
-    assert ended.played_s == pytest.approx(4.0)
-    assert started.play_delay_s + ended.played_s + ended.stalled_s == pytest.approx(took_s, abs=0.25)
-
-
-async def test_a_viewer_on_asyncio_may_pause_seek_and_stop():
-    async with backend() as target:
-        events: list[ClientEvent] = []
-        order = PlayOrder(
-            elb=f"127.0.0.1:{target.elb}",
-            title="title-0001",
-            token="t",
-            client_ip="10.0.0.1",
-            scheduled_s=asyncio.get_running_loop().time(),
-            viewing=Viewing(presses=(Pause(after=0.1, length_s=0.5), Seek(after=0.2, to=0.5), Stop(after=0.3))),
-        )
-        client = PlaybackClient(order, ClientConfig(), rng=random.Random(SEED), tell=events.append)
-        async with asyncio.timeout(20.0):
-            await AsyncioPlayer(aiohttp.ClientSession).play(client)
-        shown = json.loads(await asyncio.to_thread(fetch, f"http://127.0.0.1:{target.elb}/seen"))
-    ended = events[-1]
-    assert isinstance(ended, Ended)
-    assert ended.completed
-    assert (ended.played_s, ended.paused_s) == pytest.approx((1.2, 0.5), abs=0.2)
-    assert shown["seen"]["/activity"] == 1
-
-
-async def test_a_play_on_asyncio_fails_in_time_when_nobody_answers():
-    async with backend() as target:
-        target.freeze()
-        events: list[ClientEvent] = []
-        order = PlayOrder(
-            elb=f"127.0.0.1:{target.elb}",
-            title="title-0001",
-            token="t",
-            client_ip="10.0.0.1",
-            scheduled_s=asyncio.get_running_loop().time(),
-        )
-        config = ClientConfig(retry=False, play_timeout_s=0.3)
-        async with asyncio.timeout(10.0):
-            await AsyncioPlayer(aiohttp.ClientSession).play(
-                PlaybackClient(order, config, rng=random.Random(SEED), tell=events.append)
-            )
-    assert [type(event) for event in events] == [Failed]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def fetch(url: str, data: bytes | None = None) -> bytes | None:
-    try:
-        with urllib.request.urlopen(url, data=data, timeout=5.0) as answer:
-            return answer.read()
-    except OSError:
-        return None
-
-
-def get(url: str) -> bytes | None:
-    return fetch(url)
-
-
-def plays(url: str, *, at_least: int) -> int | None:
-    body = fetch(url)
-    rows = json.loads(body)["stats"] if body else []
-    count = sum(row["num_requests"] for row in rows if row["name"] == "first frame")
-    return count if count >= at_least else None
-
-
-async def until(condition, within_s: float = 20.0):
-    """Return the first true answer of ``condition``, which may block a little."""
-    for _ in range(int(within_s / 0.1)):
-        if answer := await asyncio.to_thread(condition):
-            return answer
-        await asyncio.sleep(0.1)
-    raise AssertionError("it never came true")

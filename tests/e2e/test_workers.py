@@ -15,10 +15,8 @@ from chaos.environment import Environment
 from chaos.errors import EnvironmentFailure
 from chaos.processes import host
 from chaos.topology.model import HealthCheck, Service, worker_name
+from tests.e2e.environments import Harness, address_of, ask, eventually, pid_of
 from tests.e2e.little_target import little_topology
-from tests.e2e.test_environment import Harness, address_of, ask, eventually, harness, pid_of
-
-__all__ = ["harness"]
 
 pytestmark = pytest.mark.e2e
 

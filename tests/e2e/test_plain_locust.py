@@ -1,0 +1,88 @@
+"""The locustfile of the playback target under Locust alone: on the command line, and in its web interface."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import sys
+
+import pytest
+
+from tests.e2e.backend import PLAYBACK, ROOT, backend, fetch
+
+pytestmark = [pytest.mark.e2e, pytest.mark.alone]
+
+
+async def test_the_locustfile_works_under_a_plain_locust(tmp_path):
+    async with backend() as target:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "locust", "-f", str(PLAYBACK)),
+            *("--headless", "--host", f"http://127.0.0.1:{target.elb}"),
+            *("--plays-per-second", "10", "--signup-per-play", "0.1", "--login-per-play", "0.1"),
+            *("--run-time", "5s", "--json", "--skip-log", "--exit-code-on-error", "0"),
+            cwd=tmp_path,
+            stdout=asyncio.subprocess.PIPE,
+            env={name: value for name, value in os.environ.items() if name != "CHAOS_LOAD"} | {"PYTHONPATH": str(ROOT)},
+        )
+        output, _ = await asyncio.wait_for(process.communicate(), 30.0)
+    statistics = {entry["name"]: entry for entry in json.loads(output)}
+    assert statistics["first frame"]["num_requests"] >= 15
+    assert statistics["/probe"]["num_requests"] > statistics["/play"]["num_requests"]
+    assert statistics["/titles/chunk"]["num_failures"] == 0
+    for name in ("/home", "/search", "/login", "/signup", "/activity", "browse", "search"):
+        assert statistics[name]["num_requests"] > 0, name
+        assert statistics[name]["num_failures"] == 0, name
+
+
+async def test_the_web_interface_starts_and_stops_the_plays(tmp_path):
+    async with backend() as target:
+        port = free_port()
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "locust", "-f", str(PLAYBACK), "--host", f"http://127.0.0.1:{target.elb}"),
+            *("--web-host", "127.0.0.1", "--web-port", str(port), "--plays-per-second", "10"),
+            cwd=tmp_path,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+            env={name: value for name, value in os.environ.items() if name != "CHAOS_LOAD"} | {"PYTHONPATH": str(ROOT)},
+        )
+        try:
+            web = f"http://127.0.0.1:{port}"
+            await until(lambda: get(f"{web}/stats/requests"))
+            await asyncio.to_thread(fetch, f"{web}/swarm", b"user_count=1&spawn_rate=1")
+            stats = await until(lambda: plays(f"{web}/stats/requests", at_least=5))
+            assert stats
+            await asyncio.to_thread(get, f"{web}/stop")
+            before = await asyncio.to_thread(plays, f"{web}/stats/requests", at_least=0)
+            await asyncio.sleep(0.5)
+            assert await asyncio.to_thread(plays, f"{web}/stats/requests", at_least=0) == before
+        finally:
+            process.terminate()
+            await process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def get(url: str) -> bytes | None:
+    return fetch(url)
+
+
+def plays(url: str, *, at_least: int) -> int | None:
+    body = fetch(url)
+    rows = json.loads(body)["stats"] if body else []
+    count = sum(row["num_requests"] for row in rows if row["name"] == "first frame")
+    return count if count >= at_least else None
+
+
+async def until(condition, within_s: float = 20.0):
+    """Return the first true answer of ``condition``, which may block a little."""
+    for _ in range(int(within_s / 0.1)):
+        if answer := await asyncio.to_thread(condition):
+            return answer
+        await asyncio.sleep(0.1)
+    raise AssertionError("it never came true")
