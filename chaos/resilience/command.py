@@ -15,20 +15,22 @@ A ``BadRequest`` and a cancellation come out at once: the one is an answer, and 
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from asyncio import current_task, get_running_loop
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar, overload
 
 from chaos.resilience.breaker import Breaker
-from chaos.resilience.deadline import innermost_get, innermost_set
-from chaos.resilience.errors import Refusal, ShortCircuited
+from chaos.resilience.deadline import current_scope, innermost_get, innermost_set
+from chaos.resilience.errors import DeadlineExceeded, Refusal, ShortCircuited
 from chaos.resilience.events import Listener
 from chaos.resilience.expiry import RunningCall
 from chaos.resilience.guard import Guard
 from chaos.resilience.lifecycle import Lifecycle
-from chaos.resilience.request import RequestContext
+from chaos.resilience.request import GaveUp, RequestContext
 from chaos.resilience.retry import Retry
 from chaos.resilience.settings import CommandSettings, Switches
 
@@ -36,6 +38,10 @@ P = ParamSpec("P")
 Q = ParamSpec("Q")
 S = TypeVar("S")
 T = TypeVar("T")
+
+_NEVER_S = math.inf
+_NOWHERE: deque[RunningCall] = deque(maxlen=0)
+"""Where a call without a deadline is put, which the expiry must not hold: it keeps nothing."""
 
 Fallback: TypeAlias = Callable[Concatenate[Exception, P], Awaitable[T] | T]
 """What answers instead: called with the cause and the call's own arguments; a coroutine function or a plain one."""
@@ -61,8 +67,8 @@ class Command(Lifecycle[T], Generic[P, T]):
     ``fallback`` is one function or several, tried in order; each gets the cause as its first argument. ``rng`` spreads
     the breaker's open times and the pauses between retries. ``breaker`` shares another command's breaker instead of
     making one from the settings. ``cache_key`` is given the call's arguments; within one ``RequestContext`` calls with
-    equal keys are one call, and share its answer or failure. ``switches`` takes protections away, for controls.
-    ``listeners`` are told of every call that ends.
+    equal keys are one call, and share its answer or failure; each waits for it until their own deadline. ``switches``
+    takes protections away, for controls. ``listeners`` are told of every call that ends.
 
     A call raises ``BadRequest`` as ``run`` raised it. Where no fallback answers, it raises what ``run`` raised, or
     ``DeadlineExceeded``, ``DeadlineSpent``, ``ShortCircuited`` or ``BulkheadFull``; and ``FallbackFailed`` when the
@@ -156,10 +162,12 @@ class Command(Lifecycle[T], Generic[P, T]):
         while scope.holder is None:
             scope = scope.outer
         at_s = now_s + timeout_s
-        if scope.at_s < at_s:
+        if scope.at_s <= at_s:
             at_s = scope.at_s
             if at_s - self._minimum_s <= now_s:
                 return (await self._thoroughly(args, kwargs)).value
+            if at_s == _NEVER_S:
+                queue = _NOWHERE
         if bulkhead.in_use >= bulkhead.calm_limit:
             return (await self._thoroughly(args, kwargs)).value
         task = current_task(loop)
@@ -271,11 +279,25 @@ class Command(Lifecycle[T], Generic[P, T]):
         context = RequestContext.current() if self._cache_key is not None else None
         if context is None or self._cache_key is None:
             return await self._thoroughly(args, kwargs)
+        loop = get_running_loop()
+        begun_s = loop.time()
+        until_s = current_scope().at_s if self._inherits_deadline else _NEVER_S
         key = (self, self._cache_key(*args, **kwargs))
-        hit, answer = context.shared(key, lambda: self._thoroughly(args, kwargs))
+        if until_s - self._minimum_s <= begun_s and not context.answered(key):
+            return await self._thoroughly(args, kwargs)  # which refuses it, for want of time, and for nobody else
+        hit, answer = context.shared(key, lambda: self._thoroughly(args, kwargs), until_s=until_s)
         if hit:
             self.counts.from_cache += 1
-        return await answer
+        try:
+            return await answer
+        except GaveUp:
+            cause = DeadlineExceeded(self.name, until_s - begun_s)
+        execution_s = loop.time() - begun_s
+        try:
+            value = await self.fall_back(cause, args, kwargs)
+            return Answer(value=value, fallback=True, cause=cause, execution_s=execution_s)
+        finally:
+            del cause  # as in __call__
 
     async def _thoroughly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Answer[T]:
         """Do a call from begin to end: what ``__call__`` does in a hurry, and everything that is rare."""

@@ -67,7 +67,8 @@ def ends_this_task(scope: Scope) -> bool:
 class Expiry:
     """Cuts off the calls of one command at their deadlines. Works on one event loop at a time, and moves along.
 
-    ``due`` is what is done to a call at its moment, if not cutting it off.
+    ``due`` is what is done to a call at its moment, if not cutting it off. A call without a deadline is not queued: it
+    could stay at the head for ever, and those that ended behind it would never leave.
 
     A caller in a hurry may do itself what is done most often: append to ``queue`` what belongs at its end, when
     ``loop`` is the running one and the timer, armed for ``armed_at_s``, fires early enough; and take ended calls from
@@ -90,6 +91,8 @@ class Expiry:
         if loop is not self.loop:
             self._move(loop)
         at_s = call.at_s
+        if at_s == math.inf:
+            return
         queue = self.queue
         if queue and at_s < queue[-1].at_s:
             self.timers[call] = loop.call_at(at_s, self._due, call)
@@ -128,7 +131,7 @@ class Expiry:
         queue = self.queue
         while queue and (queue[0].holder is None or queue[0].at_s <= due_s):
             self._due(queue.popleft())
-        if queue and queue[0].at_s < math.inf:
+        if queue:
             self._arm(loop, queue[0].at_s)
 
     def _move(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -228,8 +228,9 @@ class Lifecycle(Generic[T]):
         breaker, token = self._breaker, call.token
         told_s: float | None = None
         cause: Exception | None = None
-        if call.expired or (isinstance(error, asyncio.CancelledError) and ended_s >= call.at_s):
-            # The second case is the deadline of a command around this one, the same moment as ours, that fired first.
+        if call.expired or (isinstance(error, asyncio.CancelledError) and self._is_late(call, ended_s)):
+            # The second case is a deadline around this call that came first: that of a command, the same moment as
+            # ours, or that of the last one who waited for a shared call.
             outcome, told_s = "timeout", duration_s
             breaker.failed(token, ended_s, duration_s)
             cause = self._late(error, call, call.at_s - call.begun_s)
@@ -250,6 +251,10 @@ class Lifecycle(Generic[T]):
         self._expiry.end(call)
         self._ended(outcome, ended_s, told_s)
         return cause
+
+    def _is_late(self, call: RunningCall, now_s: float) -> bool:
+        """Whether a deadline has come, the call's own or one around it that it keeps."""
+        return now_s >= call.at_s or (self._inherits_deadline and now_s >= call.outer.at_s)
 
     def _ended(self, outcome: str, now_s: float, duration_s: float | None) -> None:
         """Count a call, and tell those who listen."""

@@ -6,17 +6,21 @@ command with a ``cache_key`` asks once, and shares the answer, or the failure, a
     with RequestContext():
         await asyncio.gather(title("t1"), title("t1"))    # one call
 
-The shared call runs in a task of its own, so that the first to ask may go away without taking the answer from the
-others; when the last one has gone, the call is cancelled and forgotten.
+The shared call runs in a task of its own and under no caller's deadline, so that the first to ask may go away, or have
+little time, without taking the answer from the others. Each gives up at their own deadline. When the last one has
+gone, the call is cancelled and forgotten; if it was a deadline that made them go, the call counts as one that was late.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Coroutine, Hashable
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Self, TypeVar
+
+from chaos.resilience.deadline import Scope, current_scope, innermost
 
 T = TypeVar("T")
 
@@ -24,20 +28,35 @@ ENTRIES_MAX = 1_000
 """The most answers that one context keeps; beyond it calls are not shared any more."""
 
 
+class GaveUp(Exception):  # noqa: N818 - it names what happened
+    """Whoever waited for a shared call has no time left for it."""
+
+
 class _Shared:
-    """One call that several wait for."""
+    """One call that several wait for. ``scope`` is what it runs in: without an end for as long as somebody waits."""
 
-    __slots__ = ("error", "task", "traceback", "waiting")
+    __slots__ = ("error", "scope", "task", "traceback", "waiting")
 
-    def __init__(self, task: asyncio.Task[Any]) -> None:
-        self.task = task
+    def __init__(self, start: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        self.scope = Scope()
+        self.scope.at_s = math.inf
+        self.scope.holder = self
+        self.scope.outer = current_scope()
+        self.task: asyncio.Task[Any] = asyncio.get_running_loop().create_task(_inside(self.scope, start))
         self.waiting = 0
         self.error: BaseException | None = None
         self.traceback: TracebackType | None = None
-        task.add_done_callback(self._note)
+        self.task.add_done_callback(self._note)
+
+    def abandon(self, now_s: float, *, late: bool) -> None:
+        """Cancel the call, for nobody waits any more; ``late`` says that those who did had their deadlines."""
+        if late:
+            self.scope.at_s = now_s
+        self.task.cancel()
 
     def _note(self, task: asyncio.Task[Any]) -> None:
         """Take the exception out of the task, which would complain when nobody ever asked for it."""
+        self.scope.holder = None
         if not task.cancelled() and (error := task.exception()) is not None:
             self.error, self.traceback = error, error.__traceback__
 
@@ -79,31 +98,45 @@ class RequestContext:
             shared.task.cancel()
         self._shared.clear()
 
-    def shared(self, key: Hashable, start: Callable[[], Coroutine[Any, Any, T]]) -> tuple[bool, Coroutine[Any, Any, T]]:
+    def answered(self, key: Hashable) -> bool:
+        """Whether the answer for ``key`` is there already."""
+        shared = self._shared.get(key)
+        return shared is not None and shared.task.done()
+
+    def shared(
+        self, key: Hashable, start: Callable[[], Coroutine[Any, Any, T]], *, until_s: float = math.inf
+    ) -> tuple[bool, Coroutine[Any, Any, T]]:
         """Return whether somebody has asked for ``key`` before, and the answer to be awaited; ``start`` makes the call.
 
-        What is returned must be awaited.
+        What is returned must be awaited. It raises ``GaveUp`` at ``until_s``, on the event loop's clock (infinity: it
+        waits for as long as it takes).
         """
         shared = self._shared.get(key)
         if shared is None and len(self._shared) >= ENTRIES_MAX:
             return False, start()
         hit = shared is not None
         if shared is None:
-            shared = self._shared[key] = _Shared(asyncio.get_running_loop().create_task(start()))
+            shared = self._shared[key] = _Shared(start)
         shared.waiting += 1
-        return hit, self._answer(key, shared)
+        return hit, self._answer(key, shared, until_s)
 
-    async def _answer(self, key: Hashable, shared: _Shared) -> Any:
+    async def _answer(self, key: Hashable, shared: _Shared, until_s: float) -> Any:
+        loop = asyncio.get_running_loop()
+        gave_up = False
         try:
             if not shared.task.done():
                 # Unlike awaiting the task, this leaves it alone when we are cancelled.
-                await asyncio.wait((shared.task,))
+                await asyncio.wait((shared.task,), timeout=None if until_s == math.inf else until_s - loop.time())
+                gave_up = not shared.task.done()
         finally:
             shared.waiting -= 1
             if not shared.task.done() and shared.waiting == 0:
-                shared.task.cancel()
+                # The deadline may be that of a command around us, which cancels us in the same moment.
+                shared.abandon(loop.time(), late=gave_up or loop.time() >= until_s)
                 if self._shared.get(key) is shared:
                     del self._shared[key]
+        if gave_up:
+            raise GaveUp
         if shared.task.cancelled():
             raise asyncio.CancelledError
         error = shared.task.exception()
@@ -111,6 +144,11 @@ class RequestContext:
             # Without this the traceback would grow with each one who asks.
             raise error.with_traceback(shared.traceback)
         return shared.task.result()
+
+
+async def _inside(scope: Scope, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    innermost.set(scope)
+    return await start()
 
 
 _current: ContextVar[RequestContext | None] = ContextVar("request_context", default=None)

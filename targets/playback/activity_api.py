@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from targets.playback.activity import TEXT_MAX, WATCHED_S_MAX, Kind
+from targets.playback.activity import TEXT_MAX, WATCHED_S_MAX, Kind, play_event_id
 from targets.playback.activity_emitter import Activity
 from targets.playback.passport import HEADER, NoPassport, Passport
 from targets.playback.seed_data import title_index
@@ -71,9 +71,8 @@ class Report:
             raise ValueError("watched_s belongs to a stop")
         if reason is not None and not (isinstance(reason, str) and len(reason) <= TEXT_MAX and reason.isprintable()):
             raise ValueError(f"reason has at most {TEXT_MAX} printable characters")
-        # No emitter's name begins like this, so that no player can pass for one.
         return cls(
-            event_id=f"player.{session}-{number}",
+            event_id=play_event_id(session, number),
             session=session,
             kind=kind,
             title=title,

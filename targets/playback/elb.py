@@ -2,8 +2,10 @@
 
 A gateway is left out when its breaker is open (it failed in front of real requests: passive), when it missed two
 health checks (active, every half second), or when it is being drained; when all are, nobody is. A request that failed
-is given to another gateway at once, if it may be made twice: a play, a question, or one with an Idempotency-Key. With
-the protection ``isolation`` off it takes turns, blindly: neither check is made, nothing is repeated.
+is given to another gateway at once, if it may be made twice: a play, a question, or one with an Idempotency-Key. So is
+one that a gateway turned away because it has too much to do, and that gateway is passed over for a while. A refusal of
+a service behind the gateway is an answer: the other one asks the same services. With the protection ``isolation`` off
+it takes turns, blindly: neither check is made, nothing is repeated.
 
 The setting ``elb_choice`` is ``least_busy`` (least connections), ``round_robin`` or ``two_random``.
 
@@ -11,12 +13,13 @@ The setting ``elb_choice`` is ``least_busy`` (least connections), ``round_robin`
     PUT /admin/gateways/{name}   {"draining": true}: it gets no new requests, those in progress end in peace
 
 It appends the caller's address to ``X-Forwarded-For``. What is in there already is from the network in front of it,
-which is the load: on one machine it speaks for all clients.
+which is the load: on one machine it speaks for all clients. Of what failed behind it no more is told than that it did.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 
 import aiohttp
@@ -31,17 +34,21 @@ from chaos.resilience import (
     ReplicaSettings,
 )
 from chaos.resilience.shedding import Priority
-from chaos.resilience.web import Rejected, Reply, isolate
+from chaos.resilience.web import Rejected, Reply, ServiceOverloaded, isolate
+from chaos.resilience.web.shedding import SHED_HEADER
 from targets.playback.admin import AdminGate, nowhere
+from targets.playback.gateway_routes import CANARY_HEADER
 from targets.playback.service import Context, application, json_or_none, json_response, unavailable
-from targets.playback.transport import FAILURES, chosen, may_be_repeated, new_session
+from targets.playback.transport import FAILURES, BadTarget, chosen, may_be_repeated, new_session, target_of
+
+LOG = logging.getLogger("playback")
 
 CHECK_EVERY_S = 0.5
 MISSED_MAX = 1
 """Missed health checks in a row that are forgiven."""
 
 _FORWARDED_FOR = "X-Forwarded-For"
-_PASSED_ON = ("Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "X-Canary")
+_PASSED_ON = ("Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", CANARY_HEADER)
 _PASSED_BACK = ("ETag", "Retry-After", "Cache-Control", "Allow", "WWW-Authenticate", "Warning")
 _REPEATABLE = frozenset({"/play", "/activity", "/login"})
 """Paths whose POST may be made twice."""
@@ -103,23 +110,35 @@ class LoadBalancer:
 
     async def handle(self, request: web.Request) -> web.Response:
         """Pass any request on."""
+        try:
+            target = target_of(request).raw_path_qs
+        except BadTarget as error:
+            return json_response({"error": str(error)}, status=400)
         body = await request.read()
         headers = chosen(request.headers, _PASSED_ON)
         forwarded = [request.headers[_FORWARDED_FOR]] if _FORWARDED_FOR in request.headers else []
         headers[_FORWARDED_FOR] = ", ".join([*forwarded, request.remote or "unknown"])
 
         async def ask(address: str) -> Reply:
-            url = f"http://{address}{request.raw_path}"
-            return await self._http.request(
-                request.method, url, data=body or None, headers=headers, answers=(_TOO_MANY_REQUESTS,)
-            )
+            url = f"http://{address}{target}"
+            try:
+                return await self._http.request(
+                    request.method, url, data=body or None, headers=headers, answers=(_TOO_MANY_REQUESTS,)
+                )
+            except ServiceOverloaded as refusal:
+                if SHED_HEADER in refusal.reply.headers:
+                    raise
+                return refusal.reply
 
         try:
             reply = await self._gateways.call(ask, attempts=None if _may_be_repeated(request) else 1)
         except Rejected as answer:
             return _answer(answer.status, answer.body, answer.headers)
+        except ServiceOverloaded as refusal:
+            reply = refusal.reply
         except FAILURES as failure:
-            return unavailable(f"{type(failure).__name__}: {failure}")
+            LOG.debug("%s %s: %r", request.method, request.path, failure)
+            return unavailable("no gateway could answer this now")
         return _answer(reply.status, reply.body, reply.headers)
 
     async def show(self, _: web.Request) -> web.Response:

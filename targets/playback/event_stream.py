@@ -7,7 +7,8 @@
                                                                    the messages are acknowledged and deleted
 
 A message may be delivered many times: its sender got no answer and sent it again, or its consumer died. It is counted
-once all the same, for a bit per event says whether it was. The bits of 65 536 events of one emitter take 8 KiB.
+once all the same, for a bit per event says whether it was. The bits of 65 536 events of one emitter take 8 KiB; a play,
+whose events have names of their own, takes 190 bytes for as long as it is remembered that it was counted: a week.
 
 The stream holds what is not counted yet, and no more than `STREAM_MAX` messages: then `add` is refused. It is never
 trimmed, for what was acknowledged to an emitter must not be lost.

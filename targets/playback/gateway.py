@@ -6,6 +6,8 @@
     POST /login, /signup                                            -> signup_api
     GET, POST /account, /account/*  Authorization: Bearer <token>   -> signup_api
 
+The path that is looked at is the one that is passed on, to the letter; one with dot segments is refused (400).
+
 The chain (`gateway_filters`) refuses what is too large (413, 414, 431), has no route (404, 405), comes too often (429)
 or without a valid token (401); then the routing table (`gateway_routes`) says which service answers, and whether a
 canary does. Each route is a Command of its own, so that a dead service costs its own routes and no others. Filters and
@@ -34,7 +36,7 @@ from chaos.resilience import (
     ReplicaSettings,
 )
 from chaos.resilience.shedding import Priority
-from chaos.resilience.web import Rejected, Reply
+from chaos.resilience.web import Rejected, Reply, ServiceOverloaded
 from targets.playback import tokens
 from targets.playback.admin import AdminGate
 from targets.playback.dates import Calendar
@@ -57,8 +59,8 @@ from targets.playback.gateway_traffic import Traffic
 from targets.playback.passport import HEADER, Passport, client_address
 from targets.playback.rate_limit import RateLimiter
 from targets.playback.seed_data import SeedData
-from targets.playback.service import Context, application
-from targets.playback.transport import FAILURES, chosen, json_of, may_be_repeated
+from targets.playback.service import Context, application, json_response
+from targets.playback.transport import FAILURES, BadTarget, chosen, json_of, may_be_repeated, target_of
 from targets.playback.validation import Plan
 
 PASSED_ON = ("Content-Type", "Idempotency-Key", "If-None-Match")
@@ -223,17 +225,24 @@ class Gateway:
 
     async def handle(self, request: web.Request) -> web.Response:
         """Answer any request."""
-        answer = await self.chain.run(
-            Exchange(
-                begun_s=self._now(),
-                method=request.method,
-                path=request.path,
-                query=request.query_string,
-                headers=request.headers,
-                address=client_address(request.headers.get("X-Forwarded-For")),
-                read=request.read,
-            )
+        try:
+            target = target_of(request)
+        except BadTarget as error:
+            return json_response({"error": str(error)}, status=400)
+        exchange = Exchange(
+            begun_s=self._now(),
+            method=request.method,
+            path=target.raw_path,
+            query=target.raw_query_string,
+            headers=request.headers,
+            address=client_address(request.headers.get("X-Forwarded-For")),
+            read=request.read,
         )
+        try:
+            answer = await self.chain.run(exchange)
+        except ServiceOverloaded as refusal:
+            # It is a failure, for which a static page may have stood in; where none did, the service says best why.
+            answer = _answer(refusal.reply.status, refusal.reply.body, refusal.reply.headers)
         return web.Response(
             status=answer.status, body=answer.body, headers=answer.headers, content_type="application/json"
         )

@@ -57,6 +57,7 @@ class Exchange:
     method: str
     path: str
     query: str
+    """Both as they are passed on: percent-encoded."""
     headers: Mapping[str, str]
     address: str
     """The client's address, as far as it can be believed."""

@@ -23,7 +23,7 @@ from aiohttp import web
 
 from chaos.resilience import BreakerSettings, CommandSettings, DeadlineShare, ReplicaSettings
 from chaos.resilience.web import Rejected, Reply
-from targets.playback.activity import Kind
+from targets.playback.activity import Kind, play_event_id
 from targets.playback.activity_api import report_handler
 from targets.playback.activity_emitter import Activity
 from targets.playback.ladder import Device
@@ -166,7 +166,9 @@ class PlayApi:
         except Rejected as refusal:
             return web.Response(status=refusal.status, body=refusal.body, content_type="application/json")
         self._last_good.remember(self._loop.time(), self._likeness(form, passport), grant)
-        self.activity.emit(Kind.PLAY_STARTED, passport.subscriber, title=form.title)
+        # The session is the same for every try with one key, and so is the id: a play counts once.
+        started = play_event_id(session, 0)
+        self.activity.emit(Kind.PLAY_STARTED, passport.subscriber, title=form.title, event_id=started)
         return json_response(
             {
                 "session": session,

@@ -86,5 +86,5 @@ class Records(Generic[A, Record]):
             key = self.key(asked)
             if self._flight is not None:
                 self._hot.keep(self._now_s(), key, answer.value)
-            self._cache.write_later([(key, json_bytes(answer.value.to_json()))])
+            self._cache.write_later(key, json_bytes(answer.value.to_json()))
         return answer

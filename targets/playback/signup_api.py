@@ -107,10 +107,16 @@ class SignupApi:
         if result.get("account") != account:
             # The key was used before, and this is what it was used for. Its owner knows the password.
             found = _there(await self._accounts.by_email(form.email))
+            self._tell_signed_up(found)
             return await self._checked(found, form.password, status=201)
         record = AccountRecord(id=account, email=form.email, plan=form.plan, country=form.country, cancelled=False)
-        self.activity.emit(Kind.SIGNED_UP, record.subscriber)
+        self._tell_signed_up(record)
         return self._let_in(record, status=201)
+
+    def _tell_signed_up(self, account: AccountRecord) -> None:
+        """Tell of a sign-up, also when it was told before: whoever did the first try may not have heard of its end."""
+        # The account's name is the event's id, so it is counted once.
+        self.activity.emit(Kind.SIGNED_UP, account.subscriber, event_id=f"signed_up-{account.id}")
 
     async def _log_in(self, request: web.Request) -> web.Response:
         given = Credentials.from_body(await request.read())

@@ -1,4 +1,4 @@
-"""Calls between services: what may go wrong, reading answers, the session of a process.
+"""Calls between services: what may go wrong, what is passed on, reading answers, the session of a process.
 
 The calls themselves are made by `chaos.resilience.web.ServiceClient`, one for each process. What a call may cost, and
 what happens when it fails, is the business of the Command around it. Without isolation there is no time limit at all,
@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from urllib.parse import unquote
 
 import aiohttp
+from aiohttp import web
+from yarl import URL
 
 from chaos.resilience import IsolationError
 from chaos.resilience.web import Reply, ServiceFailed
@@ -30,6 +33,26 @@ FAILURES = (CallFailed, ServiceFailed, IsolationError, aiohttp.ClientError, asyn
 def chosen(headers: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
     """Return those headers whose names are listed: all that a service at the edge lets pass."""
     return {name: headers[name] for name in names if name in headers}
+
+
+class BadTarget(ValueError):  # noqa: N818 - it names what is wrong
+    """A request for something that is not passed on; the text says why."""
+
+
+def target_of(request: web.BaseRequest) -> URL:
+    """Return path and query of a request as they are passed on: in the form in which they can be looked at, too.
+
+    It is what was sent, with percent-encoding in its usual form: ``/%70lay`` is ``/play``, and ``%2F`` stays as it is.
+    The client that passes it on changes nothing more, so whatever is found out about this path is true of the one that
+    is asked for. Raises BadTarget for a path that is none, and for one with a segment ``.`` or ``..``, encoded or not:
+    whoever comes to resolve it would ask for another path than the one that was looked at.
+    """
+    path = request.rel_url.raw_path
+    if not path.startswith("/"):
+        raise BadTarget("a path must begin with /")
+    if not {".", ".."}.isdisjoint(unquote(path).split("/")):
+        raise BadTarget("a path must not have . or .. between its slashes")
+    return URL(f"http://any{request.rel_url.raw_path_qs}").relative()
 
 
 def may_be_repeated(method: str, headers: Mapping[str, str]) -> bool:

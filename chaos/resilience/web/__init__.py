@@ -19,7 +19,7 @@ from chaos.resilience.web.server import (
     isolation_handler,
     request_context_middleware,
 )
-from chaos.resilience.web.services import Rejected, Reply, ServiceClient, ServiceFailed
+from chaos.resilience.web.services import Rejected, Reply, ServiceClient, ServiceFailed, ServiceOverloaded
 from chaos.resilience.web.session import isolate
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "Reply",
     "ServiceClient",
     "ServiceFailed",
+    "ServiceOverloaded",
     "blame_middleware",
     "deadline_middleware",
     "group_middleware",

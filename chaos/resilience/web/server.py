@@ -16,13 +16,13 @@ from chaos.resilience.groups import GROUP_HEADER, set_group
 from chaos.resilience.isolation import Isolation
 from chaos.resilience.metrics import CommandSnapshot
 from chaos.resilience.request import RequestContext
-from chaos.resilience.web.services import ServiceFailed
+from chaos.resilience.web.services import ServiceFailed, ServiceOverloaded
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 """What answers a request."""
 
 RETRY_AFTER_S = 1
-"""What a refusal asks its caller to wait, in seconds; the header knows whole ones only."""
+"""What a refusal of our own asks its caller to wait, in seconds; the header knows whole ones only."""
 
 
 @web.middleware
@@ -64,7 +64,8 @@ def blame_middleware(*failures: type[Exception]) -> Middleware:
     ======  ======================================================================================
     status  raised
     ======  ======================================================================================
-    503     ``Overloaded``, ``BulkheadFull``: too much to do, nothing was done; with Retry-After
+    503     ``Overloaded``, ``BulkheadFull``: too much to do, nothing was done; with Retry-After, that of the service
+            behind this one if it was its refusal (whose address is not told: such an answer is often passed on)
     504     ``DeadlineSpent``: the caller's time was over before it could be begun
     502     the rest of ``IsolationError``, ``ServiceFailed``, aiohttp's ``ClientError``, timeouts, ``OSError`` and
             ``failures``: a service behind this one failed
@@ -98,12 +99,20 @@ def blame_middleware(*failures: type[Exception]) -> Middleware:
 
 def _blaming(failure: Exception) -> web.Response:
     match failure:
-        case Overloaded() | BulkheadFull():
-            return web.json_response({"error": str(failure)}, status=503, headers={"Retry-After": str(RETRY_AFTER_S)})
+        case ServiceOverloaded():
+            return _later("a service that is needed for this has too much to do", failure.retry_after_s)
+        case Overloaded():
+            return _later(str(failure), failure.retry_after_s)
+        case BulkheadFull():
+            return _later(str(failure), RETRY_AFTER_S)
         case DeadlineSpent():
             return web.json_response({"error": str(failure)}, status=504)
         case _:
             return web.json_response({"error": f"{type(failure).__name__}: {failure}"}, status=502)
+
+
+def _later(why: str, retry_after_s: float) -> web.Response:
+    return web.json_response({"error": why}, status=503, headers={"Retry-After": str(math.ceil(retry_after_s))})
 
 
 def isolation_handler(isolation: Isolation) -> Handler:

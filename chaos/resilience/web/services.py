@@ -13,8 +13,9 @@ understands:
 ====================================  =====================================================================
 the service answered                  raised
 ====================================  =====================================================================
-503 or 429 with ``Retry-After``       ``Overloaded(retry_after_s=...)``: alive, has done nothing, not counted
-429 without it                        ``Overloaded(retry_after_s=1.0)``
+503 or 429 with ``Retry-After``       ``ServiceOverloaded`` (an ``Overloaded``) with ``reply`` and
+                                      ``retry_after_s``: alive, has done nothing, not counted
+429 without it                        the same, with ``retry_after_s`` 1.0
 400..499                              ``Rejected`` (a ``BadRequest``), with ``status``, ``body``, ``json()``
 500 and over                          ``ServiceFailed``, with ``status``, ``body``
 (nothing: refused, reset, too large)  aiohttp's ``ClientError`` unchanged
@@ -86,6 +87,14 @@ class ServiceFailed(Exception):  # noqa: N818 - the sentence reads well where it
         self.status = reply.status
         self.headers = reply.headers
         self.body = reply.body
+
+
+class ServiceOverloaded(Overloaded):
+    """The service answered that it has too much to do (503 or 429 with ``Retry-After``); ``reply`` is that answer."""
+
+    def __init__(self, service: str, reply: Reply) -> None:
+        super().__init__(service, retry_after_s=retry_after_s(reply.headers.get("Retry-After")))
+        self.reply = reply
 
 
 class ServiceClient:
@@ -172,9 +181,8 @@ def _checked(url: str, reply: Reply) -> Reply:
     """Return a good answer; raise for any other."""
     if reply.status < 400:
         return reply
-    retry_after = reply.headers.get("Retry-After")
-    if reply.status == 429 or (reply.status == 503 and retry_after is not None):
-        raise Overloaded(url, retry_after_s=retry_after_s(retry_after))
+    if reply.status == 429 or (reply.status == 503 and "Retry-After" in reply.headers):
+        raise ServiceOverloaded(url, reply)
     if reply.status < 500:
         raise Rejected(url, reply)
     raise ServiceFailed(url, reply)

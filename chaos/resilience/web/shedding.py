@@ -16,6 +16,10 @@ from chaos.resilience.web.server import Handler
 EXEMPT = frozenset({"/healthz", "/isolation", "/hystrix.stream", "/metrics"})
 """Paths that are never turned away: who asks how the server is must get an answer when it is busy."""
 
+SHED_HEADER = "X-Chaos-Shed"
+"""Name of the header of an answer that turns a request away; its value is why. It tells the server's own refusal from
+one that the server passes on."""
+
 
 def shedding_middleware(
     shedder: Shedder,
@@ -23,7 +27,7 @@ def shedding_middleware(
     priority: Callable[[web.Request], Priority] | None = None,
     exempt: Collection[str] = EXEMPT,
 ) -> Middleware:
-    """Return a middleware that answers 503 with ``Retry-After`` for what the shedder turns away.
+    """Return a middleware that answers 503 with ``Retry-After`` and ``SHED_HEADER`` for what the shedder turns away.
 
     It comes after ``deadline_middleware``, whose deadline it reads. ``priority`` says how important a request is;
     without it, the request's header says so. The header is believed, so at the edge of a system pass a function.
@@ -58,7 +62,7 @@ def shedding_middleware(
             return web.json_response(
                 {"error": f"this request was turned away: {refused.reason}", "reason": refused.reason},
                 status=503,
-                headers={"Retry-After": str(refused.retry_after_s)},
+                headers={"Retry-After": str(refused.retry_after_s), SHED_HEADER: refused.reason},
             )
         status: int | None = None
         """None: it tells nothing."""

@@ -75,6 +75,21 @@ class Edge(LittleTarget):
         assert status == 200, answer
 
 
+async def status_of(address, method, target, **headers):
+    """Ask with a request target that no client would send; the answer's status."""
+    host, _, port = address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    lines = [f"{method} {target} HTTP/1.1", "Host: x", "Connection: close"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    writer.write("\r\n".join([*lines, "", ""]).encode())
+    try:
+        answer = await asyncio.wait_for(reader.read(), 5.0)
+    finally:
+        writer.close()
+        await writer.wait_closed()
+    return int(answer.split()[1])
+
+
 async def built(service, calls, **settings):
     """Build a service that is not served."""
     context = Context(config(service, calls=calls, settings=settings))

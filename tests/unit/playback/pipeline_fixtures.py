@@ -33,3 +33,9 @@ def client(address: str) -> Redis:
     """A plain client, to be used in a ``with``."""
     host, _, port = address.rpartition(":")
     return Redis(host=host, port=int(port), decode_responses=True)
+
+
+def received(address: str) -> list[ActivityEvent]:
+    """The events in the stream."""
+    with client(address) as valkey:
+        return [ActivityEvent.from_bytes(fields["event"].encode()) for _, fields in valkey.xrange("activity")]

@@ -17,8 +17,9 @@ NEVER_S = 1_000_000.0
 class Backend(LittleTarget):
     """A store, and the Signup API in front of it. Billing is off the way: a period never ends."""
 
-    async def build(self, *, instances=1, **settings):
+    async def build(self, *, instances=1, events=(), **settings):
         self.store = LittleStore()
+        self.events = events
         self.store_address = await self.serve(self.store.app)
         self.apis = [await self.start_api(index, **settings) for index in range(1, instances + 1)]
         self.api = self.apis[0]
@@ -29,7 +30,7 @@ class Backend(LittleTarget):
             config(
                 "signup_api",
                 index=index,
-                calls={"store": stores or [self.store_address]},
+                calls={"store": stores or [self.store_address], "events": self.events},
                 settings=told,
                 disabled=self.disabled,
             )

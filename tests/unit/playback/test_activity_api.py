@@ -7,13 +7,13 @@ import json
 
 import pytest
 
-from targets.playback.activity import ActivityEvent
+from targets.playback.activity import play_event_id
 from targets.playback.activity_api import Report, report_handler
 from targets.playback.activity_emitter import Activity
 from targets.playback.passport import HEADER
 from targets.playback.service import Context, application
 from tests.unit.playback.little_target import LittleTarget, config, dead_address, passport_of, running_valkey, until
-from tests.unit.playback.pipeline_fixtures import client
+from tests.unit.playback.pipeline_fixtures import received
 
 STOP = {"session": "play_api-1-1f-7", "number": 2, "kind": "stopped", "title": "title-0001", "watched_s": 4.5}
 STALL = {"session": "play_api-1-1f-7", "number": 1, "kind": "chunk_stalled", "title": "title-0001", "reason": "late"}
@@ -44,9 +44,8 @@ async def test_reports_become_events_with_an_id_that_is_the_players():
                 return activity.counts.acknowledged == 3
 
             await until(sent)
-        with client(events) as valkey:
-            found = [ActivityEvent.from_bytes(fields["event"].encode()) for _, fields in valkey.xrange("activity")]
-    assert [one.id for one in found] == [f"player.play_api-1-1f-7-{number}" for number in (1, 2, 2)]
+        found = received(events)
+    assert [one.id for one in found] == [play_event_id("play_api-1-1f-7", number) for number in (1, 2, 2)]
     assert [(one.kind, one.reason, one.watched_s) for one in found[:2]] == [
         ("chunk_stalled", "late", None),
         ("stopped", None, 4.5),

@@ -9,13 +9,13 @@ import json
 import pytest
 from aiohttp import web
 
-from targets.playback.activity import ActivityEvent, Kind
+from targets.playback.activity import Kind
 from targets.playback.activity_emitter import BATCH_MAX, Activity
 from targets.playback.event_stream import EventStream
 from targets.playback.service import Context
 from targets.playback.transport import CallFailed
 from tests.unit.playback.little_target import LittleTarget, config, dead_address, until, valkey_process
-from tests.unit.playback.pipeline_fixtures import client
+from tests.unit.playback.pipeline_fixtures import client, received
 
 SUBSCRIBER = LittleTarget().data.subscribers[0]
 
@@ -43,12 +43,6 @@ async def emitter(*addresses, **options):
     yield activity
     await context.close()
     await activity.close()
-
-
-def received(address):
-    """The events in the stream."""
-    with client(address) as valkey:
-        return [ActivityEvent.from_bytes(fields["event"].encode()) for _, fields in valkey.xrange("activity")]
 
 
 def acknowledged(activity, number):

@@ -8,13 +8,14 @@ import datetime as dt
 import pytest
 from aiohttp import web
 
+from chaos.resilience.web.shedding import SHED_HEADER
 from targets.playback.discovery import SHOWN_MAX
 from targets.playback.gateway import static_home
 from targets.playback.gateway_rules import HEADERS_MAX, PATH_MAX
 from targets.playback.seed_data import SeedData
 from targets.playback.tokens import Keyring, issue
 from targets.playback.validation import refusal
-from tests.unit.playback.edge import KEY, PLAY, Edge, Service
+from tests.unit.playback.edge import KEY, PLAY, Edge, Service, status_of
 from tests.unit.playback.little_target import dead_address
 
 # what the gateway lets through
@@ -111,6 +112,60 @@ async def test_a_token_of_a_retired_key_or_past_its_time_is_refused_and_says_why
 
 
 # where it leads
+
+
+ACCOUNT = {"path": "/account/*", "methods": ["GET"], "service": "play_api", "open": True}
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "asked"),
+    [
+        ("/account/x", 200, ["/account/x"]),
+        ("/account/%78", 200, ["/account/x"]),
+        ("/account/a%2Fb", 200, ["/account/a%2Fb"]),
+        ("/account/x?q=%23&more=a+b%2Bc%20d", 200, ["/account/x?q=%23&more=a+b%2Bc%20d"]),
+        ("/account/%252e%252e/isolation", 200, ["/account/%252e%252e/isolation"]),
+        ("http://anywhere/account/x", 200, ["/account/x"]),
+        ("/account/../isolation", 400, []),
+        ("/account/%2e%2e/isolation", 400, []),
+        ("/account/..%2fisolation", 400, []),
+        ("/account%2fx", 404, []),
+        ("//account/x", 404, []),
+    ],
+)
+async def test_the_path_that_a_route_was_found_for_is_the_one_that_is_asked_for(sent, status, asked):
+    async with Edge() as target:
+        service = Service()
+        await target.build(service)
+        await target.route(ACCOUNT)
+        assert await status_of(target.gateway, "GET", sent) == status
+        assert [path for _, path, *_ in service.asked] == asked
+
+
+async def test_a_path_that_is_denied_is_denied_however_it_is_written():
+    async with Edge() as target:
+        service = Service()
+        await target.build(service)
+        await target.route(ACCOUNT)
+        settings = {"path": "/account/cancel", "status": 403}
+        await target.admin("PUT", "/filters/no", {"kind": "deny", "order": 50, "settings": settings})
+        for sent in ("/account/cancel", "/account/%63ancel"):
+            assert await status_of(target.gateway, "GET", sent) == 403
+        assert service.asked == []
+
+
+async def test_a_service_that_has_too_much_to_do_says_so_itself():
+    async with Edge() as target:
+        services = [Service(f"play_api-{number}") for number in (1, 2)]
+        for one in services:
+            one.status, one.headers = 503, {"Retry-After": "7", "X-Secret": "internal", SHED_HEADER: "overloaded"}
+        await target.build(*services)
+        status, answer, headers = await target.ask()
+        assert (status, headers["Retry-After"]) == (503, "7")
+        assert answer["by"] in {"play_api-1", "play_api-2"}
+        assert not {"X-Secret", SHED_HEADER} & set(headers), "it was not the gateway that turned it away"
+        await target.route({**PLAY, "static": {"rows": []}})
+        assert (await target.ask())[:2] == (200, {"rows": []})
 
 
 async def test_a_new_table_is_in_force_at_once_and_the_old_one_is_gone():

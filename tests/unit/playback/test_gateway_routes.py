@@ -19,7 +19,12 @@ FULL = {
             "priority": "critical",
             "repeatable": True,
             "static": {"rows": []},
-            "canary": {"instances": ["play_api-2"], "percent": 5, "accounts": ["subscriber-00001"], "header": "X-New"},
+            "canary": {
+                "instances": ["play_api-2"],
+                "percent": 5,
+                "accounts": ["subscriber-00001"],
+                "header": "X-Canary",
+            },
         },
         {"path": "/account/*", "methods": ["GET", "POST"], "service": "signup_api"},
         {"path": "/account/plans/*", "methods": ["GET"], "service": "play_api"},
@@ -87,7 +92,11 @@ def changed(change):
         (lambda d: d["routes"][0]["canary"].update(instances=[]), r"canary\.instances: \[\]"),
         (lambda d: d["routes"][0]["canary"].update(percent=101), "101 is no number from 0 to 100"),
         (lambda d: d["routes"][0]["canary"].update(percent=True), "True is no number from 0 to 100"),
-        (lambda d: d["routes"][0]["canary"].update(header="a b"), "'a b' is no header's name"),
+        (
+            lambda d: d["routes"][0]["canary"].update(header="X-New"),
+            r"canary\.header: 'X-New' does not reach a gateway; the load balancer lets 'X-Canary' pass",
+        ),
+        (lambda d: d["routes"][0]["canary"].update(header=["X-Canary"]), r"canary\.header: \['X-Canary'\] does not"),
         (lambda d: d["routes"][0]["canary"].update(accounts=["x"] * 1001), "at most 1000 accounts"),
     ],
 )
@@ -118,9 +127,9 @@ def test_whoever_is_with_the_canary_stays_there_when_its_share_grows():
 
 
 def test_an_account_or_a_header_leads_to_the_canary_whatever_its_share():
-    canary = Canary(instances=("x",), accounts=frozenset({"subscriber-00007"}), header="X-New")
+    canary = Canary(instances=("x",), accounts=frozenset({"subscriber-00007"}), header="X-Canary")
     assert canary.takes("subscriber-00007", {})
-    assert canary.takes("subscriber-00008", {"X-New": ""})
-    assert canary.takes(None, {"X-New": "1"})
+    assert canary.takes("subscriber-00008", {"X-Canary": ""})
+    assert canary.takes(None, {"X-Canary": "1"})
     assert not canary.takes("subscriber-00008", {})
     assert not Canary(instances=("x",), percent=100).takes(None, {}), "whoever has no name has no side"

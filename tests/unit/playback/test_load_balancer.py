@@ -6,8 +6,11 @@ import asyncio
 from collections import Counter
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 
-from tests.unit.playback.edge import ADMIN, Service, built
+from chaos.resilience.web.shedding import SHED_HEADER
+from targets.playback.transport import BadTarget, target_of
+from tests.unit.playback.edge import ADMIN, Service, built, status_of
 from tests.unit.playback.little_target import LittleTarget, dead_address
 
 
@@ -22,6 +25,10 @@ class Balanced(LittleTarget):
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         async with self.http.request(method, f"http://{self.elb}{path}", headers=named) as response:
             return response.status, await response.json()
+
+    async def ask_for(self, target, *, method="GET"):
+        """Ask with this request target, to the letter; the status."""
+        return await status_of(self.elb, method, target)
 
     async def drain(self, name, body):
         headers = {"Authorization": f"Bearer {ADMIN}"}
@@ -98,6 +105,91 @@ async def test_a_gateways_limit_for_one_caller_is_passed_on_and_no_other_gateway
         await target.build(*gateways)
         assert (await target.ask())[0] == 429
         assert sum(len(one.asked) for one in gateways) == 1
+
+
+@pytest.mark.parametrize("repeatable", [True, False])
+async def test_what_a_gateway_turned_away_is_given_to_the_other_which_then_is_asked_first(repeatable):
+    async with Balanced() as target:
+        full, idle = Service("gateway-1"), Service("gateway-2")
+        full.status, full.headers = 503, {"Retry-After": "7", SHED_HEADER: "overloaded"}
+        await target.build(full, idle)
+        path = "/play" if repeatable else "/signup"
+        statuses = [(await target.ask(path))[0] for _ in range(20)]
+        assert set(statuses) <= ({200} if repeatable else {200, 503})
+        assert len(full.asked) == 1, "it is passed over for as long as it wished"
+        assert len(idle.asked) == statuses.count(200)
+
+
+async def test_what_every_gateway_turned_away_keeps_its_reason_and_its_time_to_come_back():
+    async with Balanced() as target:
+        gateways = [Service(f"gateway-{number}") for number in (1, 2)]
+        for one in gateways:
+            one.status, one.headers = 503, {"Retry-After": "7", SHED_HEADER: "overloaded"}
+        await target.build(*gateways)
+        async with target.http.post(f"http://{target.elb}/play") as response:
+            assert (response.status, response.headers["Retry-After"]) == (503, "7")
+            assert (await response.json())["by"] in {"gateway-1", "gateway-2"}
+        assert [len(one.asked) for one in gateways] == [1, 1]
+
+
+async def test_the_refusal_of_a_service_behind_a_gateway_is_passed_on_and_the_gateway_still_asked():
+    async with Balanced() as target:
+        gateways = [Service(f"gateway-{number}") for number in (1, 2)]
+        for one in gateways:
+            one.status, one.headers = 503, {"Retry-After": "7"}
+        await target.build(*gateways, elb_choice="round_robin")
+        async with target.http.post(f"http://{target.elb}/login") as response:
+            assert (response.status, response.headers["Retry-After"]) == (503, "7")
+            refused = (await response.json())["by"]
+        assert sum(len(one.asked) for one in gateways) == 1, "the other one asks the same services"
+        for one in gateways:
+            one.status, one.headers = 200, {}
+        assert Counter([(await target.ask())[1]["by"] for _ in range(6)])[refused] == 3
+
+
+async def test_of_a_gateway_that_failed_no_address_is_shown():
+    async with Balanced() as target:
+        one = Service("gateway-1")
+        await target.build(one)
+        one.status, one.headers = 500, {}
+        assert await target.ask() == (503, {"error": "no gateway could answer this now"})
+
+
+async def test_the_target_of_a_request_reaches_a_gateway_as_it_was_sent():
+    async with Balanced() as target:
+        gateway = Service("gateway-1")
+        await target.build(gateway)
+        for sent in ("/search?q=%23&more=a+b%2Bc%20d", "/a%2Fb//c?", "http://anywhere/play?x=1", "/%70lay"):
+            assert await target.ask_for(sent) == 200
+        assert [path for _, path, *_ in gateway.asked] == [
+            "/search?q=%23&more=a+b%2Bc%20d", "/a%2Fb//c", "/play?x=1", "/play",
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize("sent", ["/account/../isolation", "/account/%2e%2E/isolation", "/a/..%2fisolation", "/./x"])
+async def test_a_path_that_could_lead_to_another_one_is_refused_and_no_gateway_is_blamed(sent):
+    async with Balanced() as target:
+        gateway = Service("gateway-1")
+        await target.build(gateway)
+        for _ in range(30):
+            assert await target.ask_for(sent) == 400
+        assert gateway.asked == []
+        assert (await target.breakers(target.elb))["gateway[gateway-1]"]["errors"] == 0
+
+
+async def test_what_is_no_path_is_the_callers_mistake_and_no_gateways():
+    async with Balanced() as target:
+        gateway = Service("gateway-1")
+        await target.build(gateway)
+        for _ in range(30):
+            assert await target.ask_for("*", method="OPTIONS") in {400, 404}
+        assert (await target.breakers(target.elb))["gateway[gateway-1]"]["calls"] == 0
+        assert (await target.ask())[0] == 200
+
+
+def test_an_asterisk_is_nothing_to_be_passed_on():
+    with pytest.raises(BadTarget, match="must begin with /"):
+        target_of(make_mocked_request("OPTIONS", "*"))
 
 
 @pytest.mark.parametrize(

@@ -95,10 +95,13 @@ async def test_a_flood_is_turned_away_and_what_is_taken_on_is_done(monkeypatch):
 
     outcomes = await asyncio.gather(*(some.verify(hashed, "correct horse") for _ in range(100)), return_exceptions=True)
 
-    assert outcomes.count(True) == 1 + passwords.WAITING_MAX
-    assert sum(isinstance(one, BulkheadFull) for one in outcomes) == 100 - 1 - passwords.WAITING_MAX
-    assert await some.verify(hashed, "correct horse")
+    again = await some.verify(hashed, "correct horse")
     await context.close()
+
+    # The first one is done before the others come when its turn has come already; else it has one of the places.
+    assert outcomes.count(True) - passwords.WAITING_MAX in (1, 2)
+    assert outcomes.count(True) + sum(isinstance(one, BulkheadFull) for one in outcomes) == 100
+    assert again
 
 
 async def test_between_two_hashes_the_loop_has_time_for_others(monkeypatch):

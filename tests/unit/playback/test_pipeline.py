@@ -304,6 +304,44 @@ async def test_rows_that_no_cache_took_are_written_when_one_is_there():
             await until(written)
 
 
+async def test_a_zone_that_was_away_gets_the_rows_that_it_has_missed(monkeypatch):
+    monkeypatch.setattr("targets.playback.row_maker.SWEEP_EVERY_S", 0.05)
+    keys = ("home/one", "home/two", "popular/country-01")
+    with running_valkey("events") as events, running_valkey() as near, valkey_process() as away:
+        away.kill()
+        async with Plant() as target:
+            pipeline = await target.build(events, near, away.address)
+            await target.send(*(event(subscriber=who, title="title-0001") for who in ("one", "two")))
+            await target.until_worked_off(pipeline, of=2)
+
+            async def settled():
+                return all(cached(near, key) for key in keys) and not rows_due(events)
+
+            await until(settled)
+            away.start()
+
+            async def complete():
+                return [cached(away.address, key) for key in keys] == [cached(near, key) for key in keys]
+
+            await until(complete)
+            assert [zone.lacking for zone in target.pipeline._rows.zones] == [0, 0]
+
+
+async def test_no_more_rows_than_that_are_kept_in_mind_for_a_zone_that_stays_away(monkeypatch):
+    monkeypatch.setattr("targets.playback.row_maker.LACKING_MAX", 3)
+    with running_valkey("events") as events, running_valkey() as near:
+        async with Plant() as target:
+            pipeline = await target.build(events, near, dead_address())
+            await target.send(*(event(subscriber=f"s-{number}") for number in range(10)))
+            await target.until_worked_off(pipeline, of=10)
+
+            async def settled():
+                return not rows_due(events)
+
+            await until(settled)
+            assert [zone.lacking for zone in target.pipeline._rows.zones] == [0, 3]
+
+
 async def test_an_outage_of_the_events_server_is_worked_off_and_says_what_is_not_known():
     with valkey_process("events") as events:
         async with Plant() as target:

@@ -8,11 +8,13 @@ from urllib.parse import quote
 import pytest
 
 from targets.playback import passwords, signup_api, tokens
+from targets.playback.activity import Kind
 from targets.playback.passwords import HashSettings
 from targets.playback.service import Context
 from targets.playback.validation import Plan, Subscriber
 from tests.unit.playback.little_store import LittleStore, Trouble
 from tests.unit.playback.little_target import config, until
+from tests.unit.playback.pipeline_fixtures import client, received
 from tests.unit.playback.signup_backend import FORM, KEY, Backend
 
 pytestmark = pytest.mark.usefixtures("cheap_hashes")
@@ -151,6 +153,31 @@ async def test_a_sign_up_whose_answer_was_lost_is_found_by_its_key(trouble):
         assert status == 201
         assert target.store.ledger.account_by_email("ann@example.com").id == answer["account"]
         assert target.accounts == 1
+
+
+@pytest.mark.parametrize("lost", [True, False])
+async def test_a_sign_up_is_told_of_once_whichever_of_its_answers_was_lost(events_server, lost):
+    with client(events_server) as valkey:
+        valkey.flushall()
+    async with Backend() as target:
+        await target.build(events=[events_server])
+        if lost:
+            target.store.has(Trouble.LOSES_ANSWERS)
+            assert (await target.sign_up(key="key-1"))[0] == 503
+            target.store.has(Trouble.NONE)
+
+        (_, answer), (again, _) = [await target.sign_up(key="key-1") for _ in range(2)]
+        assert again == 201
+
+        async def told():
+            return (await target.get(target.api, "/activity"))[1]["acknowledged"] == 2
+
+        await until(told)
+    found = received(events_server)
+    assert [(one.kind, one.subscriber, one.plan) for one in found] == [
+        (Kind.SIGNED_UP, answer["account"], Plan.STANDARD)
+    ] * 2
+    assert found[0].id == found[1].id, "so it counts once"
 
 
 async def test_one_lost_answer_is_asked_for_again_without_anybody_noticing():

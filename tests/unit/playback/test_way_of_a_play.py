@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 
 from chaos.groups import GROUP_HEADER
+from targets.playback.activity import Kind, play_event_id
 from targets.playback.asyncio_player import AsyncioPlayer
 from targets.playback.client import PlaybackClient
 from targets.playback.client_order import ClientConfig, PlayOrder
@@ -18,6 +19,7 @@ from targets.playback.client_viewing import Pause, Stop, Viewing
 from targets.playback.seed_data import SeedData
 from targets.playback.video import LADDER_KBPS
 from tests.unit.playback.little_target import SETTINGS, LittleTarget, dead_address, passport_of, until
+from tests.unit.playback.pipeline_fixtures import received
 
 KEY = str(SETTINGS["signing_key"])
 OCAS = [{"id": "oca-1", "url": "http://127.0.0.1:9001", "isp": "alpha"}]
@@ -26,9 +28,10 @@ OCAS = [{"id": "oca-1", "url": "http://127.0.0.1:9001", "isp": "alpha"}]
 class Way(LittleTarget):
     """The services of the way, one of each unless a test says otherwise, in front of a Playback Apps of the test's."""
 
-    async def build(self, *apps, gateways=None, **settings):
-        """Start them; ``apps`` are addresses of Playback Apps."""
-        self.play_api = await self.start("play_api", calls={"playback_apps": apps}, settings=settings)
+    async def build(self, *apps, gateways=None, events=(), **settings):
+        """Start them; ``apps`` are addresses of Playback Apps, ``events`` that of the server of events, if any."""
+        calls = {"playback_apps": apps, "events": events}
+        self.play_api = await self.start("play_api", calls=calls, settings=settings)
         self.gateway = await self.start("gateway", calls={"play_api": [self.play_api]})
         self.elb = await self.start("elb", calls={"gateway": gateways(self.gateway) if gateways else [self.gateway]})
 
@@ -101,6 +104,24 @@ async def test_a_play_is_answered_as_the_client_expects_it():
             "degraded": ["steering.rank"],
             "ocas": OCAS,
         }
+
+
+async def test_the_tries_of_a_play_with_one_key_are_told_of_as_one_play(events_server):
+    async with Way() as target:
+        await target.build(await target.serve(Apps(target.data).app()), events=[events_server])
+        answers = [await target.play(Idempotency_Key=key) for key in ("k1", "k1", "k2")]
+        answers += [await target.play() for _ in range(2)]
+        assert [status for status, _ in answers] == [200] * 5
+
+        async def told():
+            return (await target.get(target.play_api, "/activity"))[1]["acknowledged"] == 5
+
+        await until(told)
+        found = received(events_server)
+    assert [one.kind for one in found] == [Kind.PLAY_STARTED] * 5
+    assert [one.id for one in found] == [play_event_id(answer["session"], 0) for _, answer in answers]
+    assert found[0].id == found[1].id
+    assert len({one.id for one in found}) == 4, "another key, or none, is another play"
 
 
 async def test_a_player_plays_through_all_of_it_pauses_and_reports_when_it_stops():

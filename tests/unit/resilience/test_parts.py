@@ -200,6 +200,23 @@ async def test_a_million_calls_would_leave_nothing_behind():
     assert command._expiry.waiting == 0
 
 
+@virtual
+async def test_a_call_that_may_last_for_ever_keeps_nothing_of_those_that_end_while_it_runs():
+    command = make_command(timeout_s=None, max_concurrent=100, breaker=NEVER_OPENS)
+    endless = asyncio.create_task(command("ok", 9.0))
+    await asyncio.sleep(0)
+    for _ in range(100):
+        await command("ok", 0.001)
+    assert command._expiry.waiting == 0
+    with Deadline.within(0.5):
+        late = asyncio.create_task(command("ok", 4.0))
+        await asyncio.sleep(0)
+        assert not command._expiry.timers, "it can wait in the queue, where nothing without a deadline is before it"
+        with pytest.raises(DeadlineExceeded):
+            await late
+    assert await endless == "ok"
+
+
 def test_every_error_says_which_command_and_why():
     errors = [BulkheadFull("rank", 10), DeadlineExceeded("rank", 0.3), Overloaded("rank", retry_after_s=2.0)]
     for error in errors:

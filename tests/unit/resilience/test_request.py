@@ -8,7 +8,7 @@ import traceback
 
 import pytest
 
-from chaos.resilience import BadRequest
+from chaos.resilience import BadRequest, Deadline, DeadlineExceeded, DeadlineSpent
 from chaos.resilience.request import ENTRIES_MAX, RequestContext
 from tests.unit.resilience.kit import Broken, Dependency, Unlicensed, events, make_command, static
 from tests.unit.resilience.virtual import now_s, virtual
@@ -112,6 +112,85 @@ async def test_when_all_have_gone_the_call_is_cancelled_and_forgotten():
         assert await command("ok", 0.1) == "ok"
     assert dependency.calls == 2
     assert events(command) == {"success": 1, "cancelled": 1, "from_cache": 1}
+
+
+async def within(duration_s, command, *args):
+    with Deadline.within(duration_s):
+        return await command(*args)
+
+
+@virtual
+async def test_each_who_waits_for_a_shared_call_gives_up_at_their_own_deadline_and_leaves_it_to_the_others():
+    dependency = Dependency()
+    command = make(dependency)
+    with RequestContext():
+        hurried_first = asyncio.create_task(within(0.1, command, "ok", 0.3))
+        await asyncio.sleep(0)
+        patient = asyncio.create_task(within(0.4, command, "ok", 0.3))
+        hurried_last = asyncio.create_task(within(0.2, command, "ok", 0.3))
+        for hurried, moment_s in ((hurried_first, 0.1), (hurried_last, 0.2)):
+            with pytest.raises(DeadlineExceeded) as caught:
+                await hurried
+            assert (caught.value.allowed_s, now_s()) == pytest.approx((moment_s, moment_s))
+        assert await patient == "ok"
+        assert now_s() == pytest.approx(0.3)
+        assert await within(-1.0, command, "ok", 0.3) == "ok", "it is there already"
+    assert dependency.calls == 1
+    assert events(command) == {"success": 1, "from_cache": 3}
+
+
+@virtual
+async def test_the_deadline_of_one_who_asked_first_does_not_reach_the_dependency():
+    async def look(outcome):
+        seen.append(Deadline.current().remaining_s())
+
+    seen = []
+    command = make_command(look, cache_key=key)
+    with RequestContext():
+        await within(0.1, command, "ok")
+    assert seen == [pytest.approx(0.5)]
+
+
+@pytest.mark.parametrize("around", [False, True])
+@virtual
+async def test_a_shared_call_whose_last_caller_had_no_more_time_counts_as_late(around):
+    dependency = Dependency()
+    command = make(dependency)
+    asking = make_command(command, timeout_s=0.1) if around else command
+    with RequestContext():
+        with pytest.raises(DeadlineExceeded):
+            await within(9.0 if around else 0.1, asking, "ok", 0.4)
+        await asyncio.sleep(0)
+        assert (dependency.running, now_s()) == (0, pytest.approx(0.1))
+    assert events(command) == {"timeout": 1}
+    assert command.breaker.state == "open", "a dependency that answers no caller in time is found out"
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@virtual
+async def test_whoever_gives_up_gets_the_fallback_s_answer(shared):
+    command = make(Dependency(), fallback=static)
+    with RequestContext():
+        others = [asyncio.create_task(command("ok", 0.3))] if shared else []
+        await asyncio.sleep(0)
+        with Deadline.within(0.1):
+            answer = await command.execute("ok", 0.3)
+        assert (answer.value, type(answer.cause), answer.execution_s) == ("fallback", DeadlineExceeded, 0.1)
+        assert now_s() == pytest.approx(0.1)
+        assert await asyncio.gather(*others) == ["ok"] * shared
+        await asyncio.sleep(0)
+
+
+@virtual
+async def test_without_time_nothing_is_asked_and_those_who_have_some_are_not_told_so():
+    dependency = Dependency()
+    command = make(dependency, minimum_s=0.05)
+    with RequestContext():
+        with pytest.raises(DeadlineSpent):
+            await within(0.04, command, "ok")
+        assert dependency.calls == 0
+        assert await within(0.4, command, "ok") == "ok"
+    assert events(command) == {"refused": 1, "success": 1}
 
 
 @virtual

@@ -29,6 +29,7 @@ from chaos.resilience.request import RequestContext
 from chaos.resilience.web import (
     Reply,
     ServiceFailed,
+    ServiceOverloaded,
     blame_middleware,
     deadline_middleware,
     isolation_handler,
@@ -86,6 +87,13 @@ async def test_a_status_tells_the_caller_whom_to_blame(error, status):
     assert headers.get("Retry-After") == ("1" if status == 503 else None)
     if status != 500:
         assert str(error) in body["error"]
+
+
+async def test_the_refusal_of_a_service_behind_keeps_its_time_to_come_back_and_does_not_show_its_address():
+    reply = Reply(status=503, headers={"Retry-After": "7"}, body=b"")
+    answered, headers, body = await ask(raising(ServiceOverloaded("http://10.0.0.1:80/x", reply)), blame_middleware())
+    assert (answered, headers["Retry-After"]) == (503, "7")
+    assert "10.0.0.1" not in body["error"]
 
 
 async def test_a_failure_that_was_not_named_is_nobody_elses():

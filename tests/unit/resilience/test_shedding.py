@@ -24,7 +24,7 @@ from chaos.resilience.web import (
     isolation_handler,
     request_context_middleware,
 )
-from chaos.resilience.web.shedding import shedding_middleware
+from chaos.resilience.web.shedding import SHED_HEADER, shedding_middleware
 
 
 def admit(shedder, now_s=0.0, priority=Priority.NORMAL, remaining_s=None, route="r"):
@@ -288,6 +288,7 @@ async def test_plays_are_served_when_recommendations_are_turned_away(serve):
         await asyncio.sleep(0.01)
     status, body, headers = await service.get("/rows", "low")
     assert (status, body["reason"], headers["Retry-After"]) == (503, "overloaded", "1")
+    assert headers[SHED_HEADER] == "overloaded"
     assert (await service.get("/play", "critical"))[0] == 200
     assert (await service.get("/healthz", "bulk"))[0] == 200
     service.hold.set()

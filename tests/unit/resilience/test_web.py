@@ -107,6 +107,7 @@ async def test_an_answer_says_who_is_at_fault(server, session, query, raised):
     error = caught.value
     if raised is Overloaded:
         assert error.retry_after_s == float(query.get("retry", "1"))
+        assert (error.reply.status, error.reply.json()) == (int(query["status"]), {"refused": "plan"})
     else:
         assert error.status == int(query["status"])
         assert b"plan" in error.body
