@@ -14,9 +14,10 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from chaos.proxy.server import TOXIPROXY_VERSION, find_toxiproxy
+from chaos.reports.styles import table
 
 _GIB = 1 << 30
 
@@ -145,11 +146,12 @@ def doctor() -> None:
     """
     findings = list(examine())
     colours = {State.GOOD: "green", State.ENOUGH: "yellow", State.MISSING: "bold red"}
-    table = Table(box=None, pad_edge=False, show_header=False)
+    rows = table("", "", "")
+    rows.show_header = False
     for finding in findings:
-        table.add_row(f"[{colours[finding.state]}]{finding.state}[/]", finding.part, finding.found)
+        rows.add_row(Text(finding.state, style=colours[finding.state]), finding.part, finding.found)
         if finding.advice:
-            table.add_row("", "", f"[dim]-> {finding.advice}[/]")
-    Console(soft_wrap=True, highlight=False).print(table)
+            rows.add_row("", "", Text(f"-> {finding.advice}", style="dim"))
+    Console(soft_wrap=True, highlight=False).print(rows)
     if any(finding.state is State.MISSING for finding in findings):
         raise click.exceptions.Exit(3)

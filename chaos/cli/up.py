@@ -10,12 +10,14 @@ from pathlib import Path
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from chaos.cli.interruption import stop_if_told
 from chaos.cli.options import overrides_of
 from chaos.environment import Backend, Environment
 from chaos.events import Event, InstanceDied
 from chaos.experiment.target import load_target
+from chaos.reports.styles import table
 from chaos.topology.model import Scalar, Topology, worker_name
 
 
@@ -65,7 +67,7 @@ async def _up(
 
     def show(event: Event) -> None:
         if isinstance(event, InstanceDied):
-            console.print(f"[red]{event.instance} ended by itself: {event.status}[/]")
+            console.print(Text(f"{event.instance} ended by itself: {event.status}", style="red"))
 
     async with Environment(topology, emit=show, backend=backend) as environment:
         starting = asyncio.ensure_future(environment.start_target(seed=seed, disabled=disabled, settings=settings))
@@ -82,25 +84,23 @@ async def _up(
             for service, instances in config.calls.items():
                 shown = ", ".join(f"{one.instance} http://{one.address}" for one in instances[:3])
                 more = f", and {len(instances) - 3} more" if len(instances) > 3 else ""
-                console.print(f"{client} -> {service}: {shown}{more}", soft_wrap=True)
-        console.print(
-            f"proxies, each named caller.callee: Toxiproxy's API at {environment.proxies.url}", soft_wrap=True
-        )
-        console.print(f"\nready after {duration_s:.2f} s, behind {environment.backend_name}. Ctrl-C stops everything.")
+                console.print(Text(f"{client} -> {service}: {shown}{more}"), soft_wrap=True)
+        api = f"proxies, each named caller.callee: Toxiproxy's API at {environment.proxies.url}"
+        console.print(Text(api), soft_wrap=True)
+        ready = f"\nready after {duration_s:.2f} s, behind {environment.backend_name}. Ctrl-C stops everything."
+        console.print(Text(ready))
         await stopping
     console.print("stopped")
 
 
 def _table(environment: Environment, topology: Topology) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for heading in ("instance", "labels", "own address", "pid", "reached by its callers through"):
-        table.add_column(heading)
+    rows = table("instance", "labels", "own address", "pid", "reached by its callers through")
     labels = {one.name: " ".join(f"{key}={value}" for key, value in one.labels.items()) for one in topology.instances()}
     for running in environment.addresses():
         callers = environment.reached_by(running.instance)
         shown = ", ".join(f"{caller} {address}" for caller, address in list(callers.items())[:2])
         more = f" +{len(callers) - 2}" if len(callers) > 2 else ""
-        table.add_row(running.instance, labels[running.instance], running.address, str(running.pid), shown + more)
+        rows.add_row(running.instance, labels[running.instance], running.address, str(running.pid), shown + more)
         for number, address in enumerate(running.workers, start=1):
-            table.add_row(worker_name(running.instance, number), "", address, "", "")
-    return table
+            rows.add_row(worker_name(running.instance, number), "", address, "", "")
+    return rows

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import socket
 import struct
+import sys
+import termios
 from collections.abc import Callable, Sequence
 from math import inf
 from typing import Protocol, cast
@@ -15,7 +18,7 @@ from chaos.proxy.addresses import address_text, keep_alive
 from chaos.proxy.toxics import KIB, Chain, Conversation, End, Item, Stage
 
 FLUSH_TIMEOUT_S = 30.0
-"""How long a closed connection may take to hand over its last bytes to a side that does not read."""
+"""A closed connection is given up when the side that its last bytes are for has taken none of them for so long."""
 EARLY_S = 0.0005
 """What is due within this time is due now: event loops round their timers to a millisecond."""
 WRITE_BUFFER_BYTES = 512 * KIB
@@ -117,13 +120,37 @@ class Side(asyncio.Protocol):
                 self._transport().write_eof()
 
     def close(self) -> None:
-        """Close this side when its last bytes are handed over, at the latest after a while."""
+        """Close this side when its last bytes are handed over; break it off (RST) when it takes no more of them."""
         if not self._usable():
             return
-        transport = self._transport()
-        transport.close()
-        if transport.get_write_buffer_size():
-            asyncio.get_running_loop().call_later(FLUSH_TIMEOUT_S, transport.abort)
+        self._transport().close()
+        self._wait_for_its_last_bytes()
+
+    def _wait_for_its_last_bytes(self) -> None:
+        if self._transport().get_write_buffer_size():
+            asyncio.get_running_loop().call_later(FLUSH_TIMEOUT_S, self._give_up_or_wait, self._untaken_bytes())
+
+    def _give_up_or_wait(self, untaken_before_bytes: int) -> None:
+        if self.lost:
+            return
+        if self._untaken_bytes() < untaken_before_bytes:
+            self._wait_for_its_last_bytes()
+            return
+        self.reset_on_close()  # bytes are missing, and a clean end would say that there are none
+        self.abort()
+
+    def _untaken_bytes(self) -> int:
+        """Return how many bytes wait for this side, here and in the system.
+
+        The system takes more from here a megabyte or so at a time, and a slow reader needs longer for that than it has.
+        """
+        waiting_bytes = self._transport().get_write_buffer_size()
+        connection = self._socket()
+        if connection is not None:
+            with contextlib.suppress(OSError):
+                queued = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4))
+                waiting_bytes += int.from_bytes(queued, sys.byteorder)
+        return waiting_bytes
 
     def abort(self) -> None:
         """Close this side at once; what was not handed over is dropped."""
@@ -235,7 +262,7 @@ class Pipe:
         if self.straight:
             self._source.resume()
         else:
-            self.pump(monotonic_s())
+            self._pump_now()
 
     def break_off(self) -> None:
         """The receiver is gone or about to go: drop what the sender says, but read it, so that its end is noticed."""
@@ -334,6 +361,9 @@ class Pipe:
 
     def _on_timer(self) -> None:
         self._timer = None
+        self._pump_now()
+
+    def _pump_now(self) -> None:
         now_s = monotonic_s()
         self.pump(now_s)
         if self._link.conversation is not None:

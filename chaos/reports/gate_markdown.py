@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from chaos.errors import Outcome
 from chaos.reports.gate import GateReport, GateRow, clock_time, recovery_in_words, rule_in_words, worst_rule
+from chaos.reports.gfm import code, table_row, words
 from chaos.topology.model import Unit
 from chaos.verdict.units import figure
 
@@ -31,11 +32,11 @@ def _lines(report: GateReport) -> Iterator[str]:
     yield f"## {_SIGNS[report.outcome]} Resilience: {report.headline}"
     yield ""
     for sentence in report.worse:
-        yield f"- **worse than the baseline, all experiments together:** {_text(sentence)}"
+        yield f"- **worse than the baseline, all experiments together:** {words(sentence)}"
     for note in report.notes:
-        yield f"- {_text(note)}"
+        yield f"- {words(note)}"
     if report.not_run:
-        yield f"- not run any more: {', '.join(f'`{file}`' for file in report.not_run)}"
+        yield f"- not run any more: {', '.join(map(code, report.not_run))}"
     yield from _look(report)
     yield ""
     yield from _table(report)
@@ -47,10 +48,11 @@ def _look(report: GateReport) -> Iterator[str]:
         if row.outcome is Outcome.HELD:
             continue
         yield ""
-        yield f"### {_SIGNS[row.outcome]} {_text(row.verdict.experiment)} (`{row.verdict.file}`): {row.outcome.value}"
+        what = f"{words(row.verdict.experiment)} ({code(row.verdict.file)})"
+        yield f"### {_SIGNS[row.outcome]} {what}: {row.outcome.value}"
         yield ""
         for reason in row.reasons[:_REASONS_SHOWN]:
-            yield f"- {_text(reason)}"
+            yield f"- {words(reason)}"
         yield ""
         yield "```sh"
         yield row.verdict.replay
@@ -69,18 +71,18 @@ def _table(report: GateReport) -> Iterator[str]:
         "steady again",
         "time",
     ]
-    yield f"| {' | '.join(headings)} |"
+    yield table_row(headings)
     yield f"|{' --- |' * len(headings)}"
     for row in report.rows:
         cells = [
-            f"`{row.verdict.file}`",
+            code(row.verdict.file),
             _outcome(row),
             *([_control(row)] if controls else []),
-            _text(rule_in_words(worst_rule(row.verdict))),
+            words(rule_in_words(worst_rule(row.verdict))),
             recovery_in_words(row.verdict),
             clock_time(row.duration_s),
         ]
-        yield f"| {' | '.join(cells)} |"
+        yield table_row(cells)
 
 
 def _searches(report: GateReport) -> Iterator[str]:
@@ -95,11 +97,11 @@ def _searches(report: GateReport) -> Iterator[str]:
     yield "| --- | --- | --- | --- | --- |"
     for row, one in found:
         loads = (one.recovers_up_to_per_s, one.stays_down_from_per_s, one.overloaded_from_per_s)
-        cells = [f"`{row.verdict.file}`", *(figure(load, Unit.PER_SECOND) for load in loads), str(len(one.probes))]
-        yield f"| {' | '.join(cells)} |"
+        cells = [code(row.verdict.file), *(figure(load, Unit.PER_SECOND) for load in loads), str(len(one.probes))]
+        yield table_row(cells)
     for _, one in found:
         yield ""
-        yield from (f"- {_text(sentence)}" for sentence in one.sentences())
+        yield from (f"- {words(sentence)}" for sentence in one.sentences())
 
 
 def _outcome(row: GateRow) -> str:
@@ -111,10 +113,3 @@ def _control(row: GateRow) -> str:
     if row.control is None:
         return "-"
     return "failed, as asked" if row.control.outcome is Outcome.VIOLATED else row.control.outcome.value
-
-
-def _text(text: str) -> str:
-    """Return text that Markdown shows as it is, on one line, also in a table."""
-    for sign in ("\\", "|", "*", "_", "<", "`", "["):
-        text = text.replace(sign, f"\\{sign}")
-    return " ".join(text.split())

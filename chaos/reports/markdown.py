@@ -10,8 +10,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from urllib.parse import quote
 
 from chaos.reports.document import VERSION
+from chaos.reports.gfm import code, table_row, words
 from chaos.topology.model import Unit
 from chaos.verdict.units import NOTHING, figure
 
@@ -50,15 +52,15 @@ def results_table(*documents: object, metrics: Sequence[str] = (), file_prefix: 
         raise ValueError(f"no rule is about {unknown[0]!r}; there are rules about {', '.join(known)}")
     shown = metrics or [name for name in known if all(name in row.figures for row in rows)]
     headings = [heading for name in shown for heading in (_words(name), "without protections")]
-    lines = [_line(["part", "what happens to it", "faults", "outcome", *headings, "normal again after"])]
-    lines.append(_line(["---"] * (5 + len(headings))))
+    lines = [table_row(["part", "what happens to it", "faults", "outcome", *headings, "normal again after"])]
+    lines.append(table_row(["---"] * (5 + len(headings))))
     order = list(dict.fromkeys(row.part for row in rows))
     last = ""
     for row in sorted(rows, key=lambda row: order.index(row.part)):
         cells = [cell for name in shown for cell in row.figures.get(name, (NOTHING, NOTHING))]
-        link = f"[{row.title}]({file_prefix}{row.file})"
+        link = f"[{words(row.title)}]({quote(file_prefix + row.file)})"
         part = row.part if row.part != last else ""
-        lines.append(_line([part, link, row.faults, row.outcome, *cells, row.recovery]))
+        lines.append(table_row([part, link, row.faults, row.outcome, *cells, row.recovery]))
         last = row.part
     return "\n".join(lines)
 
@@ -97,7 +99,7 @@ def _row(result: object) -> Row:
         }:
             return Row(
                 part=", ".join(dict.fromkeys(part for receipt in receipts for part in _parts(receipt))) or NOTHING,
-                title=title.replace("|", "\\|"),
+                title=title,
                 file=PurePosixPath(file).as_posix(),
                 faults=_faults(receipts),
                 outcome=outcome,
@@ -129,7 +131,7 @@ def _parts(receipt: object) -> Iterator[str]:
     match receipt:
         case {"victims": [*victims]}:
             for victim in victims:
-                yield f"`{_INSTANCE.sub('', str(victim).rpartition('.')[2])}`"
+                yield code(_INSTANCE.sub("", str(victim).rpartition(".")[2]))
         case _:
             raise ValueError("one of its receipts names no victims")
 
@@ -149,7 +151,3 @@ def _recovery(seconds: object) -> str:
 
 def _words(metric: str) -> str:
     return metric.removesuffix("_s").replace("_", " ")
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

@@ -22,7 +22,7 @@ def print_list(console: Console, listed: MutantList) -> None:
     for column in rows.columns:  # a narrow terminal shortens the sentences
         column.no_wrap, column.overflow = True, "ellipsis"
     console.print(rows)
-    console.print(f"{len(listed.mutants)} mutants in {listed.file}")
+    console.print(Text(f"{len(listed.mutants)} mutants in {listed.file}"))
 
 
 def line_of(judged: Judged, number: int, total: int) -> Text:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from rich.console import RenderableType
 from rich.padding import Padding
+from rich.style import StyleType
 from rich.table import Table
 from rich.text import Text
 
@@ -19,9 +21,22 @@ OUTCOME_STYLES: Mapping[Outcome, str] = {
 }
 
 
+class _Table(Table):
+    """A table whose cells say what they are given: Rich would take ``[p99]`` in a plain text for a style."""
+
+    def add_row(
+        self, *renderables: RenderableType | None, style: StyleType | None = None, end_section: bool = False
+    ) -> None:
+        cells = (Text(one) if isinstance(one, str) else one for one in renderables)
+        super().add_row(*cells, style=style, end_section=end_section)
+
+
 def table(*headings: str) -> Table:
-    """Return an empty table without lines; cells too long for the terminal are folded, never cut."""
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    """Return an empty table without lines; cells too long for the terminal are folded, never cut.
+
+    A text is shown as it is, whatever is in it; a cell that is to have a style is a ``Text``.
+    """
+    made = _Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for heading in headings:
         made.add_column(heading, overflow="fold")
     return made

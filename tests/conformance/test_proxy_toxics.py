@@ -112,6 +112,19 @@ async def test_timeout_of_zero_keeps_silent_and_its_removal_closes(echoing, toxi
 
 
 @both_streams
+async def test_a_timeout_that_is_changed_to_spare_a_connection_lets_it_go_on(echoing, toxic, call, stream, api):
+    await toxic("timeout", stream, timeout=0)
+    caller = await call(echoing[1])
+    await caller.say(b"lost")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.15):
+            await caller.reader.read(1)
+    await api.ok("PATCH", f"/proxies/p/toxics/timeout_{stream}", {"toxicity": 0.0, "attributes": {}})
+    assert await caller.exchange() < 2
+    await api.ok("DELETE", f"/proxies/p/toxics/timeout_{stream}")
+
+
+@both_streams
 async def test_reset_peer_resets_the_caller_after_its_timeout(echoing, toxic, call, stream):
     await toxic("reset_peer", stream, timeout=100)
     caller = await call(echoing[1])

@@ -107,6 +107,10 @@ class Stage:
         """Empty the stage because its toxic is removed: what goes on at once, so that no byte is lost."""
         return [item for _, item in self.rest()]
 
+    def spare(self) -> list[Item]:
+        """Empty the stage because its toxic spares this connection from now on: what goes on at once."""
+        return self.release()
+
     def inherit(self, earlier: Stage) -> None:
         """Take over what a stage with other settings remembers of this connection."""
 
@@ -227,7 +231,7 @@ class Chain:
         if old is None:
             return
         if stage is None:
-            self._hand_on(now_s, index, old.release())
+            self._hand_on(now_s, index, old.spare())
             return
         stage.inherit(old)
         stage.met = old.met

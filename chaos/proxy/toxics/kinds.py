@@ -194,6 +194,10 @@ class _TimeoutStage(Stage):
         # Bytes are missing from the stream: it cannot go on as if nothing had happened.
         return [End.CLOSE]
 
+    def spare(self) -> list[Item]:
+        # As in Toxiproxy, where only the removal closes: what is missing stays so, and what comes passes.
+        return Stage.release(self)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResetPeer(StreamToxic):
@@ -297,7 +301,10 @@ class _LimitDataStage(Stage):
 
     def inherit(self, earlier: Stage) -> None:
         if isinstance(earlier, _LimitDataStage):
-            self._passed_bytes = earlier._passed_bytes  # noqa: SLF001 - one class
+            held = earlier._queue  # noqa: SLF001 - one class
+            # What is held goes through the new settings next, and is counted then.
+            held_bytes = sum(len(item) for _, _, item in held if isinstance(item, bytes))
+            self._passed_bytes = earlier._passed_bytes - held_bytes  # noqa: SLF001
 
     def _data(self, at_s: float, data: bytes) -> None:
         data = data[: max(0, self._limit - self._passed_bytes)]

@@ -4,6 +4,6 @@
 
     journals --reading--> events --record--> runs --groups--> page ----> report.html
                                    |  timeline: series, thinned                ^
-                                   |  breakers: states, calls                  |  report.css plots.js report.js
+                                   |  breakers: states, calls                  |  report.css, *.js
                                    +- graph: the call graph, laid out ---------+
 """

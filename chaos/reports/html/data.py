@@ -15,7 +15,7 @@ from chaos.reports.deviation import deviation
 from chaos.reports.html.documents import number, records, shown, text
 from chaos.reports.html.graphdata import Ways
 from chaos.reports.html.groups import Group
-from chaos.reports.html.record import RunRecord
+from chaos.reports.html.record import NOTES_MAX, RunRecord
 from chaos.reports.html.timeline import Key, Series
 from chaos.samples import SampleOutcome
 
@@ -31,14 +31,16 @@ class Detail:
     edges: bool = True
     """Whether the edges of each pair of services are listed."""
     graph: bool = True
+    happenings: int = NOTES_MAX
+    """So many of what else happened in each run are told."""
 
 
 DETAILS = (
     Detail(buckets_least=240),
-    Detail(buckets_least=120, other_figures=False),
-    Detail(buckets_least=48, other_figures=False, phases=False),
-    Detail(buckets_least=24, other_figures=False, phases=False, edges=False),
-    Detail(buckets_least=12, other_figures=False, phases=False, edges=False, graph=False),
+    Detail(buckets_least=120, happenings=60, other_figures=False),
+    Detail(buckets_least=48, happenings=20, other_figures=False, phases=False),
+    Detail(buckets_least=24, happenings=6, other_figures=False, phases=False, edges=False),
+    Detail(buckets_least=12, happenings=0, other_figures=False, phases=False, edges=False, graph=False),
 )
 """From a page of one run to one of a hundred: the first that keeps to a page's size is taken."""
 PAIRS_SHOWN = 6
@@ -61,7 +63,7 @@ def group_data(group: Group, name: str, ways: Ways, detail: Detail) -> dict[str,
     return {
         "id": name,
         "runs": [
-            _run(run, label, short)
+            _run(run, label, short, detail)
             for run, label, short in zip(group.runs, labels(group), ("experiment", "control"), strict=False)
         ],
         "plots": [plot for plot in _plots(group, ways) if plot["lines"] and (detail.other_figures or not plot["more"])],
@@ -125,7 +127,7 @@ def metric_label(group: Group, name: str) -> MetricLabel:
     return MetricLabel(title=name.replace("_", " ").capitalize(), unit=unit, of="")
 
 
-def _run(run: RunRecord, label: str, short: str) -> dict[str, object]:
+def _run(run: RunRecord, label: str, short: str, detail: Detail) -> dict[str, object]:
     breakers = sorted(run.breakers.spans.items(), key=lambda one: -sum(end - start for start, end, _ in one[1]))
     return {
         "label": label,
@@ -150,7 +152,7 @@ def _run(run: RunRecord, label: str, short: str) -> dict[str, object]:
             for (instance, command), spans in sorted(breakers[:BREAKERS_SHOWN], key=lambda one: one[1][0].start_s)
         ],
         "breakers_left_out": max(0, len(breakers) - BREAKERS_SHOWN),
-        "happenings": [[_short(one.t_s), one.text] for one in run.happenings],
+        "happenings": [[_short(one.t_s), one.text] for one in run.happenings[: detail.happenings]],
     }
 
 

@@ -80,8 +80,8 @@ def lay_out(calls: Mapping[str, Sequence[str]], clients: Sequence[str] = ()) -> 
 def _without_cycles(names: Sequence[str], pairs: Sequence[Pair]) -> list[Pair]:
     """Return the pairs with those turned round that close a cycle; no pair twice."""
     callees: dict[str, list[str]] = {name: [] for name in names}
-    for caller, callee in pairs:
-        callees[caller].append(callee)
+    for one, other in pairs:
+        callees[one].append(other)
     done: set[str] = set()
     open_ways: dict[str, None] = {}
     result: dict[Pair, None] = {}
@@ -92,8 +92,8 @@ def _without_cycles(names: Sequence[str], pairs: Sequence[Pair]) -> list[Pair]:
         open_ways[root] = None
         while stack:
             name, rest = stack[-1]
-            callee = next(rest, "")
-            if not callee:
+            callee = next(rest, None)
+            if callee is None:
                 stack.pop()
                 done.add(name)
                 del open_ways[name]

@@ -88,14 +88,15 @@ def spark(values: Sequence[float | None], label: str, *, least: float | None = N
     low = min(0.0, *known) if least is None else min(least, *known)
     high = max(known) if max(known) > low else low + 1.0
     step = 118.0 / max(1, len(values) - 1)
-    path, pen_down = [], False
+    stretches: list[list[str]] = [[]]
     for at, value in enumerate(values):
         if value is None:
-            pen_down = False
-            continue
-        path.append(f"{'L' if pen_down else 'M'}{1 + at * step:.1f},{26 - 24 * (value - low) / (high - low):.1f}")
-        pen_down = True
-    line = element("path", d="".join(path))
+            stretches.append([])
+        else:
+            stretches[-1].append(f"{1 + at * step:.1f},{26 - 24 * (value - low) / (high - low):.1f}")
+    # A second between two that were not measured is no line, and would not be seen: it becomes a short one.
+    drawn = (f"M{'L'.join(one)}" if len(one) > 1 else f"M{one[0]}h1" for one in stretches if one)
+    line = element("path", d="".join(drawn))
     return element("svg", line, class_="spark", viewBox="0 0 120 28", role="img", aria_label=label)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Sequence
 from importlib import resources
@@ -29,6 +30,10 @@ PAGE_BYTES_MAX = 1_400_000
 """A report is below 1.5 MB."""
 _THINNED_BYTES = 500
 """Room for the sentences on what is shown."""
+_UP = element("p", element("a", "↑ all experiments", href="#main"), class_="back")
+
+Part = tuple[Group, str, Ways]
+"""An experiment with its control, the name of its section, and who calls whom in it."""
 
 
 def read_runs(paths: Iterable[Path]) -> RunReader:
@@ -56,7 +61,8 @@ def write_page(path: Path, page: str) -> int:
         beside.write_bytes(data)
         beside.replace(path)
     except OSError as failure:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what cannot be written may be no file that can be removed either
+            beside.unlink(missing_ok=True)
         raise EnvironmentFailure(
             f"{path}: the report cannot be written: {failure.strerror}; name another file with --html"
         ) from failure
@@ -72,7 +78,10 @@ def check_writable(path: Path) -> None:
 
 
 def make_page(reader: RunReader) -> str:
-    """Return the page for all runs that were read; it shows less of each until it is below ``PAGE_BYTES_MAX``."""
+    """Return the page for all runs that were read; it shows less of each until it is below ``PAGE_BYTES_MAX``.
+
+    Where the least of each is too much, some runs have no more than their verdict.
+    """
     groups = pair(reader.runs)
     names = [f"run-{at}" for at in range(1, len(groups) + 1)]
     parts = list(zip(groups, names, [Ways(group.runs) for group in groups], strict=True))
@@ -81,23 +90,43 @@ def make_page(reader: RunReader) -> str:
         "title": escaped(overview.title(groups, told)),
         "version": escaped(__version__),
         "style": _asset("report.css"),
-        "script": "\n".join(_asset(name) for name in ("plots.js", "report.js")),
+        "script": "\n".join(_asset(name) for name in ("plots.js", "table.js", "report.js")),
         "overview": overview.listing(groups, told, reader.left_out),
     }
     template = _asset("report.html")
     room = PAGE_BYTES_MAX - _bytes(template, *pieces.values()) - _THINNED_BYTES
+    whole = parts
     for detail in DETAILS:
-        written = "".join(_section(*part, detail, single=len(groups) == 1) for part in parts)
+        written = [_section(*part, detail, single=len(groups) == 1) for part in parts]
         data = _data(parts, detail)
-        while _bytes(written, data) > room and thin(groups, detail.buckets_least):
+        while _bytes(*written, data) > room and thin(groups, detail.buckets_least):
             data = _data(parts, detail)
-        if _bytes(written, data) <= room:
+        if _bytes(*written, data) <= room:
             break
-    pieces |= {"groups": written, "data": data, "thinned": _thinned(groups, detail)}
+    else:
+        whole, written = _with_brief_ones(parts, written, detail, room)
+        data = _data(whole, detail)
+    pieces |= {"groups": "".join(written), "data": data, "thinned": _thinned(groups, detail, len(parts) - len(whole))}
     return re.sub(r"\{\{(\w+)\}\}", lambda found: pieces[found[1]], template)
 
 
-def _data(parts: Sequence[tuple[Group, str, Ways]], detail: Detail) -> str:
+def _with_brief_ones(
+    parts: Sequence[Part], written: Sequence[Markup], detail: Detail, room: int
+) -> tuple[list[Part], list[Markup]]:
+    """Return the experiments that are shown whole, as many as there is room for, and the sections of all."""
+    brief = [_brief_section(group, name, single=len(parts) == 1) for group, name, _ in parts]
+    room -= _bytes(*brief, _data((), detail))
+    whole, sections_made = [], []
+    for part, section, short in zip(parts, written, brief, strict=True):
+        more = _bytes(section, embed(group_data(*part, detail)), ",") - _bytes(short)
+        fits = more <= room
+        room -= more if fits else 0
+        whole += [part] if fits else []
+        sections_made.append(section if fits else short)
+    return whole, sections_made
+
+
+def _data(parts: Sequence[Part], detail: Detail) -> str:
     return embed({"groups": [group_data(*part, detail) for part in parts]})
 
 
@@ -111,7 +140,6 @@ def _asset(name: str) -> str:
 
 def _section(group: Group, name: str, ways: Ways, detail: Detail, *, single: bool) -> Markup:
     control = group.control is not None
-    up = "" if single else element("p", element("a", "↑ all experiments", href="#main"), class_="back")
     runs = [element("figure", class_="timeline", data_run=at) for at in range(len(group.runs))]
     return element(
         "section",
@@ -132,9 +160,22 @@ def _section(group: Group, name: str, ways: Ways, detail: Detail, *, single: boo
         metastability(group),
         sections.replay(group, name),
         sections.phases(group) if detail.phases else "",
-        sections.happenings(group),
+        sections.happenings(group, detail),
         sections.machine(group),
-        up,
+        "" if single else _UP,
+        class_="group",
+        id=name,
+        aria_label=group.title,
+    )
+
+
+def _brief_section(group: Group, name: str, *, single: bool) -> Markup:
+    return element(
+        "section",
+        sections.verdict(group),
+        element("p", "This page has no room for the rest, which is in the journal.", class_="quiet"),
+        sections.replay(group, name),
+        "" if single else _UP,
         class_="group",
         id=name,
         aria_label=group.title,
@@ -169,7 +210,7 @@ def _troubles(group: Group) -> Markup:
     return element("div", *(element("p", one) for one in said), class_="trouble", role="note")
 
 
-def _thinned(groups: Sequence[Group], detail: Detail) -> Markup:
+def _thinned(groups: Sequence[Group], detail: Detail, brief: int) -> Markup:
     """Return in a sentence how much of the journals is on the page."""
     left_out = [
         what
@@ -181,6 +222,8 @@ def _thinned(groups: Sequence[Group], detail: Detail) -> Markup:
         )
         if not shown
     ]
+    if brief:
+        left_out.append(f"all but the verdict of {plural('experiment', brief)}")
     more = f" For want of room left out: {', '.join(left_out)}; a report of fewer runs has them." if left_out else ""
     width_s = max((run.timeline.width_s for group in groups for run in group.runs), default=1)
     if width_s == 1:

@@ -17,7 +17,6 @@
 
 const MARGIN = {left: 58, right: 14, top: 10, bottom: 24};
 const PLOT_HEIGHT = 196;
-const TABLE_ROWS_MAX = 1100;
 
 /** Make an element of SVG or, without a namespace in `name`, of HTML; null attributes are left out. */
 function make(name, attributes = {}, ...children) {
@@ -284,7 +283,7 @@ class Plot extends Drawing {
       make("span", {class: line.low ? "key banded" : "key"}, swatch(line), make("span", {}, line.title), this.values[at]));
     const figureBox = make("figure", {class: "plot"});
     figureBox.append(
-      make("figcaption", {}, make("h4", {}, this.data.title), make("div", {class: "keys"}, ...keys)), this.table());
+      make("figcaption", {}, make("h4", {}, this.data.title), make("div", {class: "keys"}, ...keys)), dataTable(this.data));
     const place = make("div", {class: "place"});
     figureBox.insertBefore(place, figureBox.lastChild);
     this.attach(place);
@@ -402,27 +401,6 @@ class Plot extends Drawing {
       this.dots[at].setAttribute("cx", x);
       this.dots[at].setAttribute("cy", this.y(reading.mean));
     });
-  }
-
-  /** Return the values as a table, made when it is opened. */
-  table() {
-    const box = make("details", {class: "data"}, make("summary", {}, "Data"));
-    box.addEventListener("toggle", () => {
-      if (!box.open || box.querySelector("table")) return;
-      const {lines, unit} = this.data;
-      const width = Math.min(...lines.map((line) => line.width));
-      const rows = Math.min(TABLE_ROWS_MAX, Math.max(...lines.map((line) => Math.ceil(line.mean.length * line.width / width))));
-      const body = make("tbody");
-      for (let row = 0; row < rows; row += 1) {
-        const cells = lines.map((line) => make("td", {class: "number"}, figure(line.mean[Math.floor(row * width / line.width)], unit)));
-        body.append(make("tr", {}, make("th", {scope: "row"}, `${row * width} s`), ...cells));
-      }
-      const heads = ["from second", ...lines.map((line) => line.title)].map((one) => make("th", {scope: "col"}, one));
-      const caption = make("caption", {class: "unseen"}, this.data.title);
-      const made = make("table", {}, caption, make("thead", {}, make("tr", {}, ...heads)), body);
-      box.append(make("div", {class: "scroll tall", tabindex: "0", role: "region", "aria-label": this.data.title}, made));
-    });
-    return box;
   }
 }
 

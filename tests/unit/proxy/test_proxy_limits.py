@@ -291,6 +291,26 @@ async def test_a_caller_that_asks_without_end_has_to_wait_for_answers(new, new_a
 
 
 @needs_proc
+async def test_a_caller_that_does_not_read_what_stands_in_for_answers_has_to_wait(new, new_api):
+    async with listening() as upstream:
+        listen = await new_api.proxy(upstream)
+        await new_api.toxic("http_status", "upstream", body="no" * 1000)
+        before_mib = new.resident_mib()
+        flood = Flood()
+        async with calling(listen, limit=1000) as caller:
+            pouring = asyncio.create_task(
+                flood.pour(caller.writer, b"GET /a HTTP/1.1\r\nCookie: %s\r\n\r\n" % (b"0" * 2000) * 100)
+            )
+            await flood.stands_still()
+            assert new.resident_mib() - before_mib < MEMORY_MAX_MIB
+            sent_bytes = flood.sent_bytes
+            async with asyncio.timeout(PATIENCE_S):
+                while flood.sent_bytes < sent_bytes + 10_000_000:  # it reads, and so it may go on
+                    assert await caller.reader.read(100_000)
+            pouring.cancel()
+
+
+@needs_proc
 async def test_a_black_hole_takes_all_and_keeps_nothing(new, new_api):
     flood = Flood()
     async with listening() as upstream:

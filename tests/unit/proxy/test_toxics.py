@@ -203,6 +203,16 @@ def test_removing_timeout_closes_the_connection_because_bytes_are_missing():
     assert line.out == [(1.0, End.CLOSE)]
 
 
+def test_a_timeout_that_spares_a_connection_from_now_on_lets_it_go_on():
+    chain = chain_of(stage("timeout", timeout=1000))
+    line = Wire(chain)
+    line.feed(0.0, b"lost")
+    line.change(0.9, lambda now_s: chain.replace(now_s, "0", None))
+    line.feed(2.0, b"x")
+    line.change(3.0, lambda now_s: chain.remove(now_s, "0"))
+    assert line.finish().out == [(2.0, b"x")]
+
+
 def test_changing_timeout_starts_its_time_anew():
     chain = chain_of(stage("timeout", timeout=1000))
     line = Wire(chain)
@@ -303,6 +313,18 @@ def test_changing_limit_data_keeps_count():
     line.feed(2.0, b"6789")
     assert line.data == b"1234567"
     assert line.end == (2.0, End.CLOSE)
+
+
+@pytest.mark.parametrize(("limit_bytes", "passes"), [(10, b"1234567890"), (7, b"1234567"), (3, b"12345")])
+def test_changing_limit_data_counts_once_what_it_holds_at_that_moment(limit_bytes, passes):
+    chain = chain_of(stage("limit_data", bytes=20))
+    line = Wire(chain)
+    line.feed(0.0, b"12345")
+    chain.feed(START_S, b"678")  # the receiver does not read just now: nothing is popped
+    chain.replace(START_S, "0", stage("limit_data", bytes=limit_bytes))
+    line.feed(1.0, b"9012345")
+    assert line.data == passes
+    assert line.end is not None
 
 
 # the table

@@ -20,6 +20,7 @@ from chaos.reports.junit import junit_xml
 from chaos.searching import with_finding
 from tests.unit.gate.building import report, row, rule, verdict
 from tests.unit.metastability.building import O, R, V, finding, probe
+from tests.unit.reports import markdown
 
 HELD, VIOLATED, INCONCLUSIVE, ERROR = Outcome.HELD, Outcome.VIOLATED, Outcome.INCONCLUSIVE, Outcome.ERROR
 MIXED = report(
@@ -182,12 +183,17 @@ def test_markdown_has_a_row_for_each_experiment():
 
 
 @settings(deadline=None)
-@given(st.text(alphabet="ab|`*_<[\\\n ", max_size=30))
-def test_no_sentence_breaks_the_markdown_table(words: str):
-    made = row(verdict(HELD, rule(text=f"{words.strip() or 'm'} >= 99.5%"), reasons=(words,)))
-    lines = [line for line in gate_markdown(report(made)).splitlines() if line.startswith("| `")]
-    assert len(lines) == 1
-    assert lines[0].replace("\\\\", "").replace("\\|", "").count("|") == 6
+@given(markdown.TEXT, markdown.TEXT, markdown.TEXT)
+def test_no_sentence_no_title_and_no_file_breaks_the_markdown(words: str, title: str, file: str):
+    broken = rule(text=f"{words.strip() or 'm'} >= 99.5%", outcome=VIOLATED)
+    made = verdict(VIOLATED, broken, reasons=(f"a{words}",), file=f"x/{file}.yaml")
+    text = gate_markdown(report(row(replace(made, experiment=f"why {title}?")), not_run=(made.file,)))
+    shown = " ".join(made.file.split())
+    head, cells = markdown.rows(text)
+    assert len(cells) == len(head) == 5
+    assert (cells[0], cells[1]) == (shown, "❌ violated")
+    assert markdown.all_of("h3", text) == [f"❌ {' '.join(f'why {title}?'.split())} ({shown}): violated"]
+    assert markdown.all_of("li", text) == [f"not run any more: {shown}", " ".join(f"a{words}".split())]
 
 
 # -- the terminal -----------------------------------------------------------------------------------------------------

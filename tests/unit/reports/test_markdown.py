@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import copy
+from pathlib import PurePosixPath
+from urllib.parse import unquote
 
 import pytest
+from hypothesis import given, settings
 
 from chaos.reports.markdown import BEGIN, END, put_into, results_table
+from tests.unit.reports import markdown
 
 
 def rule(metric, measured, unit="%"):
@@ -115,8 +119,15 @@ def test_what_was_not_measured_is_a_dash():
     ]
 
 
-def test_a_bar_in_a_title_does_not_make_a_column():
-    assert r"on \| off" in results_table(result(experiment="on | off"))
+@settings(deadline=None)
+@given(markdown.TEXT, markdown.TEXT)
+def test_no_title_and_no_file_breaks_a_row_or_its_link(title, file):
+    document = result(experiment=f"why {title}?\n", file=f"x/{file}.yaml")
+    table = results_table(document, file_prefix="../")
+    head, row = markdown.rows(table)
+    assert len(head) == len(row) == 9
+    assert row[1] == " ".join(f"why {title}?".split())
+    assert [unquote(target) for target in markdown.links(table)] == [f"../{PurePosixPath(document['file'])}"]
 
 
 @pytest.mark.parametrize(

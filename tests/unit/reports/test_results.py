@@ -184,6 +184,20 @@ def test_experiment_and_control_stand_beside_each_other(width):
     assert "steady again after at once at once <= 5 s" in words
 
 
+@pytest.mark.parametrize("title", ["Requests [/s]", "Delay [p99]", "[red]Errors", ":warning: left"])
+def test_a_title_is_shown_as_it_is_whatever_it_would_mean_as_markup(title):
+    metrics = {name: dataclasses.replace(one, title=title) for name, one in METRICS.items()}
+    verdict = dataclasses.replace(held(), file="experiments/[b]outage.yaml")
+    result = Result(verdict, Outcome.HELD, violated())
+    words = text_of(
+        comparison(verdict, violated(), metrics),
+        width=120,
+        call=lambda console: (print_verdict(console, verdict, metrics), print_summary(console, [result], Outcome.HELD)),
+    )
+    assert len(re.findall(rf"^ +{re.escape(title)} +\S", words, flags=re.MULTILINE)) >= 2 * 3
+    assert re.search(r"^ +\[b\]outage +HELD", words, flags=re.MULTILINE)
+
+
 def results() -> list[Result]:
     return [
         Result(dataclasses.replace(held(), file="experiments/oca_outage.yaml"), Outcome.HELD, violated()),

@@ -295,8 +295,14 @@ class RequestStage(_HttpStage):
 
     @property
     def full(self) -> bool:
-        """Whether the caller should wait."""
-        return self.held_bytes > self.limit_bytes or len(self.conversation.open) >= OPEN_MAX
+        """Whether the caller should wait: also when its requests make answers faster than it reads them.
+
+        A server that answers is made to wait by itself; only answers that stand in have nobody else to stop.
+        """
+        if self.held_bytes > self.limit_bytes or len(self.conversation.open) >= OPEN_MAX:
+            return True
+        last = self._current
+        return last is not None and last.stand_in is not None and self.conversation.answers.full
 
     def _understood(self, data: bytes) -> bool:
         if not self.conversation.in_step:

@@ -187,6 +187,21 @@ async def test_the_data_behind_a_plot_is_a_table(page):
     assert len(rows) == 45
 
 
+async def test_a_table_of_too_many_seconds_has_their_means_and_says_so(page):
+    said, rows = await page.evaluate(
+        "(() => { const box = dataTable({title: 'x', unit: '', lines: ["
+        " {title: 'short', width: 1, mean: [...Array(600).keys()].map((at) => at % 2 ? null : at)},"
+        " {title: 'long', width: 4, mean: [...Array(1000).keys()]}]}); document.body.append(box); box.open = true;"
+        " return new Promise((done) => box.addEventListener('toggle', () => setTimeout(() => done(["
+        " box.querySelector('p').textContent,"
+        " [...box.querySelectorAll('tr')].map((row) => [...row.children].map((one) => one.textContent))])))); })()"
+    )
+    assert said == "Each row is the mean of 4 s."
+    assert rows[:3] == [["from second", "short", "long"], ["0 s", "1", "0"], ["4 s", "5", "1"]]
+    assert rows[150:152] == [["596 s", "597", "149"], ["600 s", "\N{EN DASH}", "150"]]
+    assert rows[-1] == ["3996 s", "\N{EN DASH}", "999"]
+
+
 async def test_other_figures_are_drawn_when_they_are_opened(page):
     shown = await page.evaluate(
         "(() => { const box = document.querySelector('#run-1 details.more'); box.open = true;"

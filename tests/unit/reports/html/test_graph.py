@@ -15,7 +15,7 @@ from chaos.topology.parser import load_topology
 from chaos.topology.shape import target_shape
 
 ROOT = Path(__file__).resolve().parents[4]
-names = st.sampled_from("abcdefghij")
+names = st.sampled_from(["", *"abcdefghij"])
 graphs = st.dictionaries(names, st.lists(names, max_size=5, unique=True), max_size=8)
 
 

@@ -238,7 +238,7 @@ def test_an_environment_that_never_started_is_a_section_of_its_own():
 def test_series_are_thinned_until_the_page_keeps_to_its_size(monkeypatch):
     whole = made(journals.run(), control())
     monkeypatch.setattr(page_module, "PAGE_BYTES_MAX", len(whole.encode()) - 100)
-    monkeypatch.setattr(page_module, "DETAILS", (Detail(buckets_least=8),))
+    monkeypatch.setattr(page_module, "DETAILS", (Detail(buckets_least=4),))
     thinned = made(journals.run(), control())
     assert len(thinned.encode()) < len(whole.encode())
     (group,) = data_of(thinned)["groups"]
@@ -278,8 +278,9 @@ def test_a_page_is_written_whole_or_not_at_all(tmp_path):
     target = tmp_path / "report.html"
     assert write_page(target, "ä") == 2
     assert target.read_bytes() == "ä".encode()
-    with pytest.raises(EnvironmentFailure, match="name another file with --html"):
-        write_page(tmp_path / "none" / "report.html", "x")
+    for cannot in (tmp_path / "none" / "report.html", target / "report.html", tmp_path / ("long" * 63)):
+        with pytest.raises(EnvironmentFailure, match="name another file with --html"):
+            write_page(cannot, "x")
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
 
@@ -303,6 +304,7 @@ def test_the_command_writes_beside_the_journal_and_says_so(tmp_path):
         (["run.jsonl", "--html", "."], "is a folder; name a file"),
         (["run.jsonl", "--html", "none/x.html"], "there is no folder none; make it"),
         (["none.jsonl"], "no such file"),
+        (["."], r"is a folder; name the journals in it, for example \*\.jsonl"),
     ],
 )
 def test_the_command_says_what_to_do_instead(tmp_path, monkeypatch, arguments, message):
