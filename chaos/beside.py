@@ -1,10 +1,13 @@
-"""Work that goes on beside other work, and whose failure ends it at once."""
+"""Work that goes on beside other work: whose failure ends it at once, or that waits for its turn."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @contextlib.asynccontextmanager
@@ -35,6 +38,27 @@ async def beside(vital: Awaitable[None], *others: Awaitable[None]) -> AsyncItera
         raise
     finally:
         await cancel_all(tasks)
+
+
+def in_turn(
+    things: Sequence[T], do: Callable[[T], Coroutine[object, object, None]], follows: Callable[[T, T], bool]
+) -> list[asyncio.Task[None]]:
+    """Do something with all of these at the same time, but begin only when those before that it follows are over.
+
+    ``follows(one, other)`` says whether ``one`` has to wait for ``other``, which stands before it; how that one ended
+    does not matter.
+    """
+    tasks: list[asyncio.Task[None]] = []
+
+    async def wait_and_do(one: T, earlier: Sequence[asyncio.Task[None]]) -> None:
+        if earlier:
+            await asyncio.wait(earlier)
+        await do(one)
+
+    for one in things:
+        earlier = [task for other, task in zip(things, tasks, strict=False) if follows(one, other)]
+        tasks.append(asyncio.ensure_future(wait_and_do(one, earlier)))
+    return tasks
 
 
 async def cancel_all(tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import NamedTuple
 
 from chaos.errors import Outcome
 from chaos.experiment.model import Experiment, Load
@@ -95,10 +96,16 @@ def pair_results(verdicts: Sequence[tuple[Job, Verdict]]) -> list[Result]:
     ]
 
 
-Start = tuple[Topology, tuple[str, ...], tuple[tuple[str, Scalar], ...]]
-"""What a start of the target is known by: topology, what is switched off, settings."""
+class Start(NamedTuple):
+    """What a start of the target is known by."""
+
+    topology: Topology
+    seed: int
+    """Decides the target's data, and what the embedded proxy draws."""
+    disabled: tuple[str, ...]
+    settings: tuple[tuple[str, Scalar], ...]
 
 
 def start_of(job: Job) -> Start:
     """Return how the target must have been started for a job."""
-    return (job.topology, job.disabled, tuple(sorted(job.experiment.settings.items())))
+    return Start(job.topology, job.plan.seed, job.disabled, tuple(sorted(job.experiment.settings.items())))

@@ -86,7 +86,7 @@ class ExperimentFile(pytest.File):
         control = bool(config.getoption("chaos_control"))
         jobs = jobs_of((self.path,), seed=running.seed, control=control, settings=(), how=[], proxy=Backend.AUTO)
         (entry,) = entries_of(jobs, running.quick)
-        for tag in entry.job.experiment.tags:
+        for tag in _markers(entry):
             config.addinivalue_line("markers", f"{tag}: experiments with this tag")
         alone = replace(entry, control=None, control_again=None)
         yield self._item(entry.job.experiment.file.stem, alone)
@@ -102,9 +102,18 @@ class ExperimentFile(pytest.File):
 
     def _item(self, name: str, entry: Entry) -> ExperimentItem:
         item = ExperimentItem.from_parent(self, name=name, entry=entry)
-        for tag in entry.job.experiment.tags:
+        for tag in _markers(entry):
             item.add_marker(getattr(pytest.mark, tag))
         return item
+
+
+_OF_PYTEST = frozenset({"skip", "skipif", "xfail", "parametrize", "usefixtures", "filterwarnings"})
+"""Markers that mean something to pytest itself: a tag of that name must not skip an experiment, or excuse it."""
+
+
+def _markers(entry: Entry) -> list[str]:
+    """Return the tags that are markers too: all but pytest's own, and those that cannot be one."""
+    return [tag for tag in entry.job.experiment.tags if tag not in _OF_PYTEST and not tag.startswith("_")]
 
 
 class ExperimentItem(pytest.Item):

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TypeVar
 
 from chaos import clock
-from chaos.beside import beside, cancel_all
+from chaos.beside import beside, cancel_all, in_turn
 from chaos.environment import Environment
 from chaos.errors import NOT_HEALED, ChaosError, EnvironmentFailure, Outcome
 from chaos.events import (
@@ -54,7 +54,7 @@ WATCH_INTERVAL_S = 0.25
 TICK_DELAY_S = 0.4
 """A second is shown this long after its end: the recorders write every 0.2 s."""
 HEAL_LIMIT_S = 10.0
-"""How long the target may take, once every fault is taken back, until all of it is healthy."""
+"""How long the target may take, once every fault is taken back and it runs, until all of it is healthy."""
 DRAIN_LIMIT_S = 6.0
 """How long plays that were due before the end may take to have an outcome."""
 SURGE_RECEIPT_LIMIT_S = 1.0
@@ -153,7 +153,8 @@ class Run:
             )
             self._begin(PhaseName.FAULT)
             fault_end_s = self._plan.phases[PhaseName.FAULT][1]
-            carried = [asyncio.ensure_future(self._carry(planned, faults)) for planned in self._plan.faults]
+            by_time = sorted(self._plan.faults, key=lambda planned: planned.at_s)
+            carried = in_turn(by_time, partial(self._carry, stack=faults), PlannedFault.follows)
             surges = [asyncio.ensure_future(self._surge(planned)) for planned in self._plan.surges]
             faults.push_async_callback(cancel_all, surges)
             try:
@@ -339,10 +340,10 @@ class Run:
             moment_s += WATCH_INTERVAL_S
             await clock.sleep_until(moment_s)
             self._store.add(self._load.read())
+            if broken := self._environment.failure():  # asked first: when the launcher dies, the load dies of it
+                raise broken
             if failure := self._load.failure():
                 raise EnvironmentFailure(failure)
-            if broken := self._environment.failure():
-                raise broken
             now_s = self._now_s()
             if self._progress.phase is PhaseName.FAULT and not self._heal_now.is_set():
                 self._look_at_guards(now_s)

@@ -68,7 +68,7 @@ class Sample:
                 str(outcome),
                 dict() as values,
                 *group,
-            ] if len(group) <= 1:
+            ] if len(group) <= 1 and all(isinstance(value, int | float) for value in values.values()):
                 return cls(
                     kind=kind,
                     scheduled_s=scheduled,

@@ -1,8 +1,8 @@
 """Several runs in a row: experiments and their controls, on as few starts of the target as possible.
 
-All experiments of one target at one scale run on one start, one after the other; then each control gets a start of
-its own, because a protection is switched off when a service starts. The runs themselves are ``chaos.runner``'s, and
-those on a load that stands ``chaos.standing``'s.
+All experiments of one target at one scale and seed run on one start, one after the other; then each control gets a
+start of its own, because a protection is switched off when a service starts. The runs themselves are
+``chaos.runner``'s, and those on a load that stands ``chaos.standing``'s.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from typing import TypedDict
 
 from chaos import clock
 from chaos.environment import Backend, Environment
-from chaos.errors import EnvironmentFailure, Outcome
+from chaos.errors import UNANSWERED, ChaosError, EnvironmentFailure, Outcome
 from chaos.events import Emit, Event, Note, RunEnded
 from chaos.experiment.model import Experiment, Load
 from chaos.experiment.plan import Plan
 from chaos.jobs import Form, Job, Start, start_of
 from chaos.load.driver import LoadDriver
-from chaos.load.lending import LentLoad, StandingLoad
+from chaos.load.lending import StandingLoad
 from chaos.reports.document import verdict_document
 from chaos.reports.files import shown_file
 from chaos.reports.views import View
-from chaos.runner import DRAIN_LIMIT_S, HEAL_LIMIT_S, Run
+from chaos.runner import Run
 from chaos.standing import LOOK_EVERY_S, BriefRun, StandingRun, is_steady, is_well
 from chaos.topology.model import Topology
 from chaos.verdict.model import Verdict
@@ -33,8 +33,15 @@ from chaos.verdict.model import Verdict
 STANDING_MOST_S = 3600.0
 """How long a load may stand; a suite that takes longer gets another one."""
 
+LOAD_SPARE_S = 3600.0
+"""So much longer than planned a load would go on: a service may take minutes to start again, and recovery is judged
+under load. The run ends its load, not the schedule, which is made second by second and costs nothing beforehand."""
+
 BASELINES_MORE = 2
 """So often the baseline of a load that stands is measured again when the steady state did not hold in it."""
+
+ANSWERS_WITHIN_S = 3.0
+"""So long is waited for an instance that lives and does not answer just when a run is to begin."""
 
 STEADY_WITHIN_S = 3.0
 """So long is waited on a load that stands until the steady state of the next run holds."""
@@ -85,7 +92,7 @@ class Suite:
     async def run(self, jobs: Iterable[Job]) -> None:
         """Run every job; verdicts are in ``verdicts``, in order. The next job is asked for when one is done.
 
-        An environment that cannot be started becomes a verdict ``error`` of its job, and the next job tries again.
+        What cannot be started or carried out becomes a verdict ``error`` of its job, and the next job tries again.
         """
         try:
             for job in jobs:
@@ -113,14 +120,16 @@ class Suite:
         try:
             environment = await self._environment_for(job)
             if job.form is Form.STANDING:
-                lent = await self._stand(environment, number, job)
-                run = brief = StandingRun(load=lent, **_what(environment, job, self._emit))
+                standing = await self._stand(environment, number, job)
+                await _check_well(environment)
+                run = brief = StandingRun(load=standing.lend(), **_what(environment, job, self._emit))
                 verdict = await run.execute()
                 self._worn = job.experiment.leaves_traces or not brief.returned
             else:
                 await self._end_standing()
                 load = await self._ready(environment, number, job)
                 try:
+                    await _check_well(environment)
                     run = (BriefRun if job.form is Form.BRIEF else Run)(
                         load=load, **_what(environment, job, self._emit)
                     )
@@ -129,8 +138,8 @@ class Suite:
                     lost = isinstance(run, BriefRun) and not run.returned
                     self._worn = job.experiment.leaves_traces or lost
                     await load.stop()
-        except EnvironmentFailure as failure:
-            verdict = self._broken_off(job, Outcome.ERROR, (str(failure), *failure.details))
+        except ChaosError as failure:
+            verdict = self._broken_off(job, Outcome.ERROR, (str(failure), *getattr(failure, "details", ())))
         except asyncio.CancelledError:
             cut_off = run.verdict if run is not None else None
             if cut_off is None:
@@ -162,7 +171,8 @@ class Suite:
     async def _environment_for(self, job: Job) -> Environment:
         backend = backend_for(job, self._options.backend)
         if self._environment is not None and self._started_as is not None:
-            if (self._started_as[0], self._backend) == (job.topology, backend):
+            started = self._started_as
+            if (started.topology, started.seed, self._backend) == (job.topology, job.plan.seed, backend):
                 return self._environment
             await self.close()
         environment = Environment(
@@ -199,9 +209,7 @@ class Suite:
             load=job.experiment.load,
             client=environment.client_config(next(iter(job.topology.clients))),
             seed=job.plan.seed,
-            duration_s=STANDING_MOST_S
-            if job.form is Form.STANDING
-            else job.plan.duration_s + HEAL_LIMIT_S + DRAIN_LIMIT_S,
+            duration_s=(STANDING_MOST_S if job.form is Form.STANDING else job.plan.duration_s) + LOAD_SPARE_S,
             folder=environment.run_dir / f"load-{number}",
             surges=job.plan.surges,
         )
@@ -246,8 +254,8 @@ class Suite:
         self._emit(RunEnded(t_s=0.0, outcome=outcome, verdict=verdict_document(verdict)))
         return verdict
 
-    async def _stand(self, environment: Environment, number: int, job: Job) -> LentLoad:
-        """Lend a load that stands on the target as the job wants it: the one that does already, or another one.
+    async def _stand(self, environment: Environment, number: int, job: Job) -> StandingLoad:
+        """Return a load that stands on the target as the job wants it: the one that does already, or another one.
 
         The steady state must have held in its baseline, which is measured again otherwise, and hold now; where it does
         not in time, something of an earlier run is left, and the target is started anew.
@@ -255,19 +263,19 @@ class Suite:
         standing = await self._standing_for(environment, job)
         if standing is not None:
             await standing.warm_for(job.warm_up_s)
-            lent = await self._steady(standing, job)
-            if lent is not None:
-                return lent
+            if await self._is_steady(standing, job):
+                return standing
             self._worn = True
         await self._end_standing()
         driver = await self._ready(environment, number, job)
         standing = StandingLoad(driver, broken=environment.failure)
         self._standing = (job.load, driver, standing)
         await standing.begin(warm_up_s=job.warm_up_s)
-        return await self._steady(standing, job) or standing.lend()
+        await self._is_steady(standing, job)  # where it is not, the run will say so
+        return standing
 
-    async def _steady(self, standing: StandingLoad, job: Job) -> LentLoad | None:
-        """Return what the load lends once the steady state of the job holds; None when it does not in time."""
+    async def _is_steady(self, standing: StandingLoad, job: Job) -> bool:
+        """Return True once the steady state of the job holds; False when it does not in time."""
         for _ in range(BASELINES_MORE):
             if is_well(standing.lend(), job.experiment, job.topology):
                 break
@@ -275,16 +283,16 @@ class Suite:
         limit_s = clock.monotonic_s() + STEADY_WITHIN_S
         while not is_steady(standing.lend(), job.experiment, job.topology):
             if clock.monotonic_s() > limit_s:
-                return None
+                return False
             await clock.sleep_until(clock.monotonic_s() + LOOK_EVERY_S)
-        return standing.lend()
+        return True
 
     async def _standing_for(self, environment: Environment, job: Job) -> StandingLoad | None:
         """Return the load that stands, if it is what the job wants and will stand for as long as it takes."""
         if self._standing is None or self._worn or self._started_as != start_of(job):
             return None
         load, _, standing = self._standing
-        ends_s = standing.age_s + job.plan.duration_s + HEAL_LIMIT_S + DRAIN_LIMIT_S
+        ends_s = standing.age_s + job.plan.duration_s
         if load != job.load or standing.over or ends_s > STANDING_MOST_S or await environment.unhealed():
             return None
         return standing
@@ -313,6 +321,23 @@ class Suite:
             sink(event)
         if self._view is not None:
             self._view.handle(event)
+
+
+async def _check_well(environment: Environment) -> None:
+    """Raise EnvironmentFailure when the target is not well although no run has done anything to it since it was.
+
+    An instance that lives and is silent for a moment is asked again.
+    """
+    limit_s = clock.monotonic_s() + ANSWERS_WITHIN_S
+    while left := await environment.unhealed():
+        if clock.monotonic_s() > limit_s or not all(one.endswith(UNANSWERED) for one in left):
+            deaths = environment.deaths[-1:]
+            last = [line for death in deaths for line in (f"{death.instance}: {death.status}", *death.last_lines)]
+            raise EnvironmentFailure(
+                f"the target was healthy, and is not any more now that the run is to begin: {', '.join(left)}",
+                details=last,
+            )
+        await clock.sleep_until(clock.monotonic_s() + LOOK_EVERY_S)
 
 
 def _with_parts(job: Job, verdict: Verdict, run: Run | None) -> Verdict:

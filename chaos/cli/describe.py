@@ -15,6 +15,7 @@ from chaos.cli.options import collect_experiments, overrides_of, set_option
 from chaos.errors import Problem, UsageError
 from chaos.experiment.model import Experiment
 from chaos.experiment.parser import load_experiment
+from chaos.experiment.plan import overlaps
 from chaos.experiment.plan import plan as make_plan
 from chaos.experiment.schema import experiment_schema, topology_schema
 from chaos.faults.base import Fault, Layer
@@ -27,6 +28,9 @@ from chaos.reports.gate import clock_time
 from chaos.searching import probes_at_most
 from chaos.topology.parser import load_topology
 from chaos.units import format_percent
+
+SEED_OF_A_CHECK = 1
+"""What `chaos validate` draws victims with, for an experiment that names no seed."""
 
 
 @click.command(short_help="Check files; list every mistake with its line.")
@@ -57,7 +61,10 @@ def _summary(path: Path, overrides: dict[str, str]) -> str:
     if path.stem == "topology":
         topology = load_topology(path)
         return f"{len(topology.instances())} instances, {len(topology.edges())} edges"
-    experiment, _ = load_experiment(path, overrides)
+    experiment, topology = load_experiment(path, overrides)
+    seed = SEED_OF_A_CHECK if experiment.seed is None else experiment.seed
+    if problems := overlaps(make_plan(experiment, topology, seed), path):
+        raise UsageError(problems)
     needs = f" (needs the embedded proxy, for {experiment.needs_embedded})" if experiment.needs_embedded else ""
     return f"{experiment.title}{needs}"
 
@@ -78,13 +85,15 @@ def plan(path: Path, seed: int | None, settings: tuple[str, ...]) -> None:
     experiment, topology = load_experiment(path, overrides_of(settings))
     if seed is None:
         seed = experiment.seed if experiment.seed is not None else random.SystemRandom().randrange(1, 1_000_000)
+    made = make_plan(experiment, topology, seed)
+    if problems := overlaps(made, path):
+        raise UsageError(problems)
     click.echo(f"{experiment.title}\nseed {seed}")
     if kind := experiment.needs_embedded:
         click.echo(f"needs the embedded proxy (for {kind})")
     if share := experiment.load.control_group:
         said = format_percent(share)
         click.echo(f"control group: {said} of the accounts; the faults fall on {said} others, in the same seconds")
-    made = make_plan(experiment, topology, seed)
     for line in made.describe():
         click.echo(line)
     if experiment.metastability is not None:

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 
 from chaos.cli.options import set_option
@@ -179,6 +180,10 @@ def gate(
     """
     if repeat is not None and not update_baseline:
         raise UsageError("--repeat: only a baseline is made from several runs; add --update-baseline")
+    given = click.get_current_context().get_parameter_source
+    for name in ("quick_rate", "quick_fault", "quick_together"):
+        if not quick and given(name) is not ParameterSource.DEFAULT:
+            raise UsageError(f"--{name.replace('_', '-')}: is about the quick form; add --quick")
     if update_baseline and (control or fail_fast):
         raise UsageError("--update-baseline: measures what is well, without --control and --fail-fast")
     used = seed if seed is not None else random.SystemRandom().randrange(1, 1_000_000)

@@ -16,11 +16,13 @@ from chaos.cli.options import load_all, overrides_of, set_option
 from chaos.cli.untilstopped import until_done_or_told_to_stop
 from chaos.errors import Outcome, UsageError
 from chaos.experiment.model import Experiment
+from chaos.experiment.plan import overlaps
 from chaos.experiment.plan import plan as make_plan
 from chaos.jobs import Job
 from chaos.mutation.model import Fate, Judged, Mutant, score
 from chaos.mutation.parser import load_mutants
 from chaos.mutation.trial import Trial
+from chaos.reports.html.page import check_writable
 from chaos.reports.mutation import line_of, mutation_document, mutation_markdown, print_list, print_score
 from chaos.reports.plain import QuietView
 from chaos.suite import Suite, SuiteOptions
@@ -68,12 +70,17 @@ def mutate(
     if only_list:
         print_list(console, listed)
         return
+    for file in filter(None, (json_path, markdown)):
+        check_writable(file)
     mutants = [one for one in listed.mutants if only is None or fnmatch.fnmatchcase(one.name, only)]
     if not mutants:
         raise UsageError(f"--only {only}: no mutant of {listed.file} fits; see chaos mutate {path} --list")
     changes = {key: json.dumps(value) if not isinstance(value, str) else value for key, value in listed.changes.items()}
     overrides = {**changes, **overrides_of(settings)}
     loaded = load_all((file for mutant in mutants for file in mutant.noticed_by), overrides)
+    plans = [make_plan(experiment, topology, seed) for experiment, topology in loaded.values()]
+    if problems := [problem for file, plan in zip(loaded, plans, strict=True) for problem in overlaps(plan, file)]:
+        raise UsageError(problems)
     suite = Suite(SuiteOptions(), view_for=lambda _: QuietView())
     judged: list[Judged] = []
 

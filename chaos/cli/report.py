@@ -29,6 +29,9 @@ def report(journals: tuple[Path, ...], html_path: Path | None) -> None:
       chaos report outage.jsonl                               writes outage.html
       chaos report monday.jsonl tuesday.jsonl --html both.html
     """
+    for journal in journals:
+        if journal.is_dir():
+            raise UsageError(f"{journal}: is a folder; name the journals in it, for example {journal / '*.jsonl'}")
     target = html_path if html_path is not None else journals[0].with_suffix(".html")
     if any(target.resolve() == journal.resolve() for journal in journals):
         raise UsageError(f"{target}: is a journal itself; name another file with --html")

@@ -18,10 +18,12 @@ from rich.text import Text
 from chaos.cli.options import collect_experiments, load_all, overrides_of, set_option
 from chaos.cli.untilstopped import until_done_or_told_to_stop
 from chaos.environment import Backend
+from chaos.environment.proxies import parse_url
 from chaos.errors import Outcome, UsageError
 from chaos.events import Event
 from chaos.experiment.model import Experiment
 from chaos.experiment.parser import load_experiment
+from chaos.experiment.plan import overlaps
 from chaos.experiment.plan import plan as make_plan
 from chaos.jobs import Job, pair_results, worst
 from chaos.reports.document import suite_document
@@ -38,7 +40,8 @@ LOG_WIDTH = 120
 
 @click.command(short_help="Run experiments and judge them.")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--seed", type=int, help="Decides every random choice. Default: the experiment's, or a new one.")
+@click.option("--seed", type=int, help="Decides every random choice. Default: the experiment's own, or "
+              "a new one for all.")  # fmt: skip
 @click.option("--control", is_flag=True, help="Also run each experiment without its protections: that must fail.")
 @set_option
 @click.option("--journal", type=click.Path(path_type=Path, dir_okay=False), help="Append every event, as JSON lines.")
@@ -75,8 +78,9 @@ def run(
       chaos run experiments/steering_latency.yaml --set faults.0.latency_ms=500
       chaos run experiments/playback_apps_kill.yaml --set replicas.playback_apps=4 --set workers.play_api=2
     """
-    if html_path is not None:
-        check_writable(html_path)
+    for file in filter(None, (html_path, json_path)):
+        check_writable(file)
+    _check_proxies(proxy, toxiproxy_url)
     how = [] if proxy == Backend.AUTO else ["--proxy", proxy]
     how += [] if toxiproxy_url is None else ["--toxiproxy", toxiproxy_url]
     jobs = jobs_of(paths, seed=seed, control=control, settings=settings, how=how, proxy=Backend(proxy))
@@ -140,11 +144,11 @@ def jobs_of(
     loaded = [(path, *read[path]) for path in files]
     if proxy == Backend.TOXIPROXY:
         _check_that_toxiproxy_will_do(loaded)
+    # One for all, for they share a start of the target, which is made from it.
+    common = seed if seed is not None else random.SystemRandom().randrange(1, 1_000_000)
     jobs: list[Job] = []
     for path, experiment, topology in loaded:
-        used = seed if seed is not None else experiment.seed
-        if used is None:
-            used = random.SystemRandom().randrange(1, 1_000_000)
+        used = common if seed is not None or experiment.seed is None else experiment.seed
         replay = ["chaos", "run", str(path), "--seed", str(used)]
         replay += [part for setting in settings for part in ("--set", setting)]
         replay += how
@@ -160,7 +164,9 @@ def jobs_of(
         )
         if control:
             jobs.append(_control_of(jobs[-1], overrides))
-    # Those that need another proxy server, or another scale, come together, so that it is changed once.
+    if problems := [problem for job in jobs for problem in overlaps(job.plan, job.experiment.file)]:
+        raise UsageError(list(dict.fromkeys(problems)))
+    # Those that need another proxy server, another scale or another seed come together, so that it is changed once.
     return sorted(
         jobs,
         key=lambda job: (
@@ -168,8 +174,19 @@ def jobs_of(
             job.is_control,
             bool(job.experiment.needs_embedded),
             job.topology.scaled,
+            job.plan.seed != common,
+            job.plan.seed,
         ),
     )
+
+
+def _check_proxies(proxy: str, toxiproxy_url: str | None) -> None:
+    """Raise UsageError for a Toxiproxy's URL that is none, or beside which a proxy server is asked for."""
+    if toxiproxy_url is None:
+        return
+    parse_url(toxiproxy_url)
+    if proxy != Backend.AUTO:
+        raise UsageError(f"--proxy {proxy} starts a server, and --toxiproxy uses one that runs; leave one of them out")
 
 
 def _check_that_toxiproxy_will_do(loaded: Sequence[tuple[Path, Experiment, Topology]]) -> None:

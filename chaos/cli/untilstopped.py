@@ -12,7 +12,10 @@ from chaos.cli.interruption import stop_if_told
 
 
 async def until_done_or_told_to_stop(work: Callable[[], Coroutine[object, object, None]], console: Console) -> bool:
-    """Do what ``work`` returns; SIGINT, SIGTERM and SIGHUP cancel it. Returns whether one of them did."""
+    """Do what ``work`` returns; SIGINT, SIGTERM and SIGHUP cancel it. Returns whether one of them did.
+
+    A SIGHUP that is ignored stays so: whoever began this with ``nohup`` wants it to outlive the terminal.
+    """
     stop_if_told()
     loop = asyncio.get_running_loop()
     running = asyncio.ensure_future(work())
@@ -25,7 +28,10 @@ async def until_done_or_told_to_stop(work: Callable[[], Coroutine[object, object
         told.append(number)
         running.cancel()
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    heard = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        heard.append(signal.SIGHUP)
+    for number in heard:
         loop.add_signal_handler(number, stop, number)
     try:
         await running
@@ -33,6 +39,6 @@ async def until_done_or_told_to_stop(work: Callable[[], Coroutine[object, object
         if not told:
             raise
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in heard:
             loop.remove_signal_handler(number)
     return bool(told)

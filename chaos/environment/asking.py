@@ -1,4 +1,4 @@
-"""Requests that the runner makes of one instance on a fault's behalf; errors say what was asked."""
+"""Requests that the runner makes of one process on a fault's behalf; errors say what was asked."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BODY_SHOWN = 200
 
 
 async def answer_of(config: InstanceConfig, request: Request, *, folder: Path) -> bytes:
-    """Return the body that the instance with this ``config`` answers with, when its status is a 2xx.
+    """Return the body that the process with this ``config`` answers with at its port, when its status is a 2xx.
 
     ``folder`` is the topology's, for the placeholders. Raises EnvironmentFailure for any other answer, and for none
     within ``request.timeout_s``.

@@ -43,6 +43,7 @@ class _Place:
     process: ManagedProcess | None = None
     paused: bool = False
     starting: bool = False
+    """Whether its process has not been healthy yet."""
     end_expected: bool = False
     changing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -138,7 +139,8 @@ class Instances:
     async def start(self, name: str) -> None:
         """Start the instance on its old port and data if it is not running, and wait until it is healthy.
 
-        Raises EnvironmentFailure when it does not get there, but not when a fault ends or freezes it on the way.
+        One that has been up is left as it is: whether it answers is what ``left`` says. Raises EnvironmentFailure when
+        it does not get healthy, but not when a fault ends or freezes it on the way.
         """
         self._place(name)
         await self._bring_up(name, forgive_expected_end=True)
@@ -204,6 +206,8 @@ class Instances:
     async def _bring_up(self, name: str, *, forgive_expected_end: bool = False) -> None:
         place = self._places[name]
         async with place.changing:
+            if _alive(place) and not place.starting:
+                return
             if not _alive(place):
                 place.end_expected = place.paused = False
                 place.process = await self._spawn(name, place)
@@ -213,14 +217,15 @@ class Instances:
                 self._background(self._watch(name, place, place.process, number), f"watch-{name}")
             process = place.process
         assert process is not None
+        failure = None
         try:
             await self._until_healthy(name, place, process)
-        except EnvironmentFailure:
-            if not (forgive_expected_end and place.end_expected):
-                raise
-        finally:
-            if place.process is process:
-                place.starting = False
+        except EnvironmentFailure as error:
+            failure = error
+        if place.process is process:  # not after a cancellation: then it is starting still, and who calls next waits
+            place.starting = False
+        if failure is not None and not (forgive_expected_end and place.end_expected):
+            raise failure
 
     async def _spawn(self, name: str, place: _Place) -> ManagedProcess:
         place.data_dir.mkdir(parents=True, exist_ok=True)

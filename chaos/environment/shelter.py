@@ -14,8 +14,8 @@ import chaos
 from chaos import clock
 from chaos.errors import EnvironmentFailure
 from chaos.processes import host
-from chaos.processes.guardian import GUARDIAN_PROGRAM, LIMIT_S, run_folder_path, settle
-from chaos.processes.ledger import LEDGER_NAME, Entry, Ledger, Owner, Undo, read_ledger
+from chaos.processes.guardian import GUARDIAN_PROGRAM, LIMIT_S, clean_up, run_folder_path
+from chaos.processes.ledger import LEDGER_NAME, Entry, Ledger, Owner, Undo
 
 _GUARDIAN_START = (
     f"import sys; sys.path.append({str(Path(chaos.__file__).parents[1])!r}); "
@@ -54,7 +54,6 @@ class Shelter:
                 f"cannot make the run's folder {self.folder}: {error.strerror}; "
                 "TMPDIR may name another place, on a disk with some room"
             ) from error
-        self._ledger.add(Entry(undo=Undo.REMOVE_FOLDER, folder=str(self.folder)))
         self._ledger.add(Entry(undo=Undo.KILL_MARKED, run=self.run))
 
     def promise(self, entry: Entry) -> int:
@@ -73,16 +72,15 @@ class Shelter:
         """Have the guardian undo what is left and remove the folder. May be called twice."""
         self._ledger.close()
         self._let_guardian_act()
-        deadline_s = clock.monotonic_s() + LIMIT_S + 0.2
+        deadline_s = clock.monotonic_s() + LIMIT_S + 1.5  # a moment more, for killing and for removing
         while self._guardian.poll() is None and clock.monotonic_s() < deadline_s:  # noqa: ASYNC110 - a process
             await asyncio.sleep(0.002)
         if self._guardian.poll() is None:
             self._guardian.kill()
             self._guardian.wait()
-        if self.folder.exists():
+        if self._guardian.returncode != 0:
             # The guardian did not live to do its work, so we do it.
-            _, entries = read_ledger(self.folder / LEDGER_NAME)
-            await asyncio.to_thread(settle, entries)
+            await asyncio.to_thread(clean_up, [self.folder])
 
     def _let_guardian_act(self) -> None:
         assert self._guardian.stdin is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -19,6 +20,7 @@ from chaos.environment.shelter import Shelter
 from chaos.errors import EnvironmentFailure, suggest
 from chaos.events import BreakerState, Emit, InstanceDied, Note, TargetReady, TargetStarting
 from chaos.faults.base import Request, ToxicCount, ToxicSpec, Traffic
+from chaos.faults.together import everywhere
 from chaos.processes import host, kernel
 from chaos.processes.carried import bytes_carried
 from chaos.processes.client import Launcher
@@ -29,6 +31,8 @@ from chaos.proxy.control import ProxyControl
 from chaos.topology.model import InstanceConfig, Scalar, Topology
 
 ISOLATION_LIMIT_S = 0.3
+LEFTOVERS_LIMIT_S = 1.0
+"""How long a start may be held up by a Toxiproxy at which an earlier run has left something, and which is silent."""
 
 
 class RunningInstance(NamedTuple):
@@ -202,7 +206,10 @@ class Environment:
         return None
 
     async def heal_everything(self) -> None:
-        """Remove every toxic, open every edge, let frozen instances go on and start dead ones."""
+        """Remove every toxic, open every edge, let frozen instances go on, start dead ones and wait for these.
+
+        Whether those that live answer is what ``unhealed`` says.
+        """
         await asyncio.gather(self._proxy_server.reset(), self._instances.heal())
 
     async def unhealed(self) -> tuple[str, ...]:
@@ -284,7 +291,10 @@ class Environment:
         await self._instances.resume(instance)
 
     async def start(self, instance: str) -> None:
-        """Start the instance again on its port if it is not running, and wait until it is healthy."""
+        """Start the instance again on its port if it is not running, and wait until it is healthy.
+
+        One that has been up is left as it is, whether it answers or not.
+        """
         await self._instances.start(instance)
 
     def restart_later(self, instance: str, delay_s: float) -> None:
@@ -295,18 +305,23 @@ class Environment:
         """Return the instance's process; None while it has none."""
         return self._instances.running().get(instance)
 
-    async def ask(self, instance: str, request: Request) -> bytes:
-        """Send the request straight to the instance, past all proxies, and return the body of its 2xx answer."""
+    async def ask(self, instance: str, request: Request) -> tuple[bytes, ...]:
+        """Send the request to each process of the instance, past all proxies; return the bodies of their 2xx answers.
+
+        Several workers are asked each at its own port: at the one that they share, the kernel would choose one of them.
+        """
         config = self._layout.instance_config(instance, self._conditions, data_dir=self.run_dir / "data" / instance)
-        return await answer_of(config, request, folder=self._topology.folder)
+        processes = [replace(config, instance=name, port=port) for name, port in self._layout.processes(instance)]
+        return await everywhere(answer_of(one, request, folder=self._topology.folder) for one in processes)
 
     # --- opening and leaving -----------------------------------------------------------------------------------------
 
     async def _open(self) -> None:
         """Start guardian, launcher and proxy server, each written down as soon as it is there."""
         self._closing.callback(self._ports.close)
-        for healed in await asyncio.to_thread(heal_leftovers):
-            self._emit(Note(t_s=self.t_s(), text=f"left behind by an earlier run: {healed}"))
+        healed = await asyncio.to_thread(heal_leftovers, limit_s=LEFTOVERS_LIMIT_S)
+        for words in (*healed.undone, *healed.left):
+            self._emit(Note(t_s=self.t_s(), text=f"left behind by an earlier run: {words}"))
         shelter = Shelter()
         self._closing.push_async_callback(shelter.close)
         self.run_dir = shelter.folder

@@ -5,7 +5,7 @@ from __future__ import annotations
 from chaos.experiment import tables as t
 from chaos.experiment.model import Metastability
 from chaos.fields import Section
-from chaos.units import format_number
+from chaos.units import format_duration, format_number
 
 HOLD_S_LEAST = 15.0
 """How long the load is held, at least, where the experiment does not say: a heap of dead requests that a healthy system
@@ -49,6 +49,13 @@ def metastability_of(section: Section, rate_per_s: float, recovery_s: float) -> 
     )
     if rate_per_s and settings.up_to_per_s < rate_per_s:
         asked.report(t.UP_TO, f"less than the load's own rate of {format_number(rate_per_s)}/s, which is tried first")
+    within_s = section.get(t.RECOVER_WITHIN)
+    if within_s is not None and settings.hold_s < within_s:
+        asked.report(
+            t.HOLD,
+            f"{format_duration(settings.hold_s)} is shorter than recover_within ({format_duration(within_s)}), "
+            "so that a system would be given up before its time is over",
+        )
     required = settings.recovers_up_to_per_s
     if rate_per_s and required is not None and required > settings.up_to_per_s:
         asked.report(

@@ -76,6 +76,8 @@ class FaultEntry:
     selector: Selector
     at_s: float = 0.0
     for_s: float | None = None
+    line: int | None = field(default=None, compare=False)
+    """Where it stands in its file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,12 +124,14 @@ class Surge:
     """One item of ``load.surges``: more arrivals a second for a while.
 
     Its times are those of a fault: ``at_s`` is from the start of the fault phase, ``for_s`` None means until its end.
-    ``rate_per_s`` is that of all arrivals together, and more than the load's own.
+    ``rate_per_s`` is that of all arrivals together, and more than the load's own. ``place`` is the item's in the file,
+    from 0: surges are kept in the order of time, and ``--set load.surges.0.rate`` speaks of the file's.
     """
 
     rate_per_s: float
     at_s: float = 0.0
     for_s: float | None = None
+    place: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

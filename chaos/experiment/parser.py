@@ -28,6 +28,7 @@ from chaos.experiment.scoping import scoped
 from chaos.experiment.selection import candidates, edges_to
 from chaos.experiment.target import check_settings, node_of, scale
 from chaos.faults.base import Fault, Layer
+from chaos.faults.hook import Hook
 from chaos.faults.registry import FAULTS
 from chaos.faults.settings import settings_of
 from chaos.fields import Field, Section, Where, one_of
@@ -163,14 +164,14 @@ def _surges(load: Section, phase_s: float) -> tuple[Surge, ...]:
     if items and not load.has(t.RATE):
         load.report(t.SURGES, "a surge raises the rate of an open schedule; write load.rate as well")
     surges: list[tuple[Surge, Section]] = []
-    for item in items:
+    for place, item in enumerate(items):
         at_s, for_s, surge_per_s = item.get_or(t.AT, 0.0), item.get(t.FOR), item.get(t.SURGE_RATE)
         _check_time(item, at_s, for_s, phase_s)
         if surge_per_s is None:
             continue
         if rate_per_s is not None and surge_per_s <= rate_per_s:
             item.report(t.SURGE_RATE, f"{surge_per_s:g}/s is no more than the load's own rate of {rate_per_s:g}/s")
-        surges.append((Surge(at_s=at_s, for_s=for_s, rate_per_s=surge_per_s), item))
+        surges.append((Surge(at_s=at_s, for_s=for_s, rate_per_s=surge_per_s, place=place), item))
     surges.sort(key=lambda one: one[0].at_s)
     for (before, _), (after, item) in pairwise(surges):
         end_s = phase_s if before.for_s is None else round(before.at_s + before.for_s, 9)
@@ -225,7 +226,22 @@ def _fault(item: Section, phase_s: float, topology: Topology | None) -> FaultEnt
         for name, used in fault.target_settings():
             if used not in topology.settings:
                 item.report(name, one_of(used, tuple(topology.settings), noun="setting of the target"))
-    return None if fault is None else FaultEntry(fault=fault, selector=selector, at_s=at_s, for_s=for_s)
+        _check_workers(item, fault, topology)
+    if fault is None:
+        return None
+    return FaultEntry(fault=fault, selector=selector, at_s=at_s, for_s=for_s, line=item.node.place.line)
+
+
+def _check_workers(item: Section, fault: Fault, topology: Topology) -> None:
+    """Report a hook on workers that cannot be asked one by one: it would reach whichever the kernel chooses."""
+    service = topology.services.get(item.get_or(t.SERVICE, ""))
+    if isinstance(fault, Hook) and service is not None and service.workers > 1 and service.python is None:
+        item.report(
+            t.KIND,
+            f"asks every process, and the {service.workers} workers of {service.name} share one port, at which nobody "
+            f"knows who answers; write workers.{service.name}: 1, or make it a python service, whose workers have a "
+            "port each",
+        )
 
 
 def _check_proof(item: Section, entry: FaultEntry) -> None:

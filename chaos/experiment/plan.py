@@ -8,13 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import accumulate
+from pathlib import Path
 
+from chaos.errors import Problem
 from chaos.experiment.model import Experiment, FaultEntry, PhaseName, Surge
 from chaos.experiment.selection import candidates, victims
 from chaos.faults.base import Layer
 from chaos.faults.settings import describe
 from chaos.faults.together import count
 from chaos.topology.model import Instance, Topology
+from chaos.units import format_duration
 
 SHOWN_VICTIMS = 12
 """Victims that are named one by one in descriptions."""
@@ -46,6 +49,17 @@ class PlannedFault:
     at_s: float
     until_s: float
     """For a fault that lasts until the end of the fault phase, the latest end that this may have."""
+
+    def contested(self, other: PlannedFault) -> tuple[str, ...]:
+        """Return the victims of which both hold the same (see ``Fault.holds``), whenever that is."""
+        held = self.entry.fault.holds
+        if not held or other.entry.fault.holds != held:
+            return ()
+        return tuple(victim for victim in self.victims if victim in other.victims)
+
+    def follows(self, other: PlannedFault) -> bool:
+        """Return whether it takes a victim over from the other one, and so has to wait until that is taken back."""
+        return other.until_s <= self.at_s and bool(self.contested(other))
 
     @property
     def description(self) -> str:
@@ -195,6 +209,35 @@ def plan(experiment: Experiment, topology: Topology, seed: int) -> Plan:
         scaled=topology.scaled,
         extend_s=experiment.verdict.extend_s,
     )
+
+
+def overlaps(made: Plan, file: Path) -> list[Problem]:
+    """Return a problem for each two faults that hold the same of a victim at the same time.
+
+    The end of one would end the other for that victim. One may begin at the moment at which another ends.
+    """
+    return [
+        Problem(file=str(file), line=later.entry.line, key=f"faults.{index}", message=_overlap(earlier, later))
+        for index, later in enumerate(made.faults)
+        for earlier in made.faults[:index]
+        if earlier.at_s < later.until_s and later.at_s < earlier.until_s and later.contested(earlier)
+    ]
+
+
+def _overlap(earlier: PlannedFault, later: PlannedFault) -> str:
+    drawn = any(one.entry.selector.pick is not None for one in (earlier, later))
+    return (
+        f"{later.name} ({_when(later.entry)}) and {earlier.name} ({_when(earlier.entry)}) both hold "
+        f"{later.entry.fault.holds} of {_listed(later.contested(earlier))}, and the first of them to end would end the "
+        "other one, too; let one begin ('at') when the other has ended ('for'), or let them fall on others "
+        f"('where', 'from'{', or another --seed' if drawn else ''})"
+    )
+
+
+def _when(entry: FaultEntry) -> str:
+    """Return when it is there, from the start of the fault phase."""
+    until = "the end" if entry.for_s is None else format_duration(round(entry.at_s + entry.for_s, 9))
+    return f"{format_duration(entry.at_s)} to {until}"
 
 
 def _end_s(one: FaultEntry | Surge, phase: tuple[float, float]) -> float:

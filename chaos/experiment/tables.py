@@ -25,6 +25,7 @@ from chaos.yamlfile import Node
 MAX_FAULTS = 50
 MAX_SURGES = 20
 MAX_RATE_PER_S = 10_000.0
+MAX_USERS = 100_000
 MAX_PHASE_S = 3600.0
 MAX_EXTEND_S = 600.0
 MIN_HOLD_S = 4.0
@@ -71,6 +72,30 @@ class SwitchOrParts:
     def schema(self) -> Schema:
         """Return the JSON Schema of both."""
         return {"anyOf": [{"type": "boolean"}, self._parts.schema()]}
+
+
+class LoadSettings:
+    """What the Locust file is told: anything, but for the two numbers that are options of Locust itself."""
+
+    _anything: MapOf[Scalar] = MapOf(value=Setting())
+    _options: Mapping[str, Kind[float]] = MappingProxyType(
+        {
+            "users": Integer(least=1, most=MAX_USERS, unit="users"),
+            "spawn_rate": Number(least=0.001, most=MAX_USERS, unit="users a second"),
+        }
+    )
+
+    def read(self, node: Node, where: Where) -> Mapping[str, Scalar] | None:
+        """Return the settings."""
+        settings = self._anything.read(node, where)
+        for entry in node.entries if isinstance(node, yamlfile.Mapping) else ():
+            if settings and entry.key in settings and entry.key in self._options:
+                self._options[entry.key].read(entry.value, where.inside(entry.key))
+        return settings
+
+    def schema(self) -> Schema:
+        """Return the JSON Schema of the settings."""
+        return {**self._anything.schema(), "properties": {name: one.schema() for name, one in self._options.items()}}
 
 
 # -- faults -----------------------------------------------------------------------------------------------------------
@@ -205,7 +230,7 @@ MAX_START_LAG = Field(
     duration(most_s=60, above=True),
     "p99 of the load generator's own lateness above which the run is inconclusive; 100ms without it",
 )
-LOAD_SETTINGS: Field[Mapping[str, Scalar]] = Field("settings", MapOf(value=Setting()), "what the Locust file is told")
+LOAD_SETTINGS: Field[Mapping[str, Scalar]] = Field("settings", LoadSettings(), "what the Locust file is told")
 
 SURGE_RATE = Field(
     "rate",
@@ -224,7 +249,9 @@ DESCRIPTION = Field("description", Text(), "what it is about, at length")
 TARGET = Field(
     "target", File(what="a path"), "the target: its folder or its topology.yaml, relative to this file", required=True
 )
-SEED = Field("seed", Integer(least=0, most=2**53), "decides every random choice; without it, each run draws a new one")
+SEED = Field(
+    "seed", Integer(least=0, most=2**53), "decides every random choice; without it, each command draws a new one"
+)
 TAGS = Field(
     "tags",
     ListOf(item=Text(what="a word", pattern=r"[\w.-]{1,60}", longest=60), most=50, unique=True),

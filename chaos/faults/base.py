@@ -72,10 +72,10 @@ class ToxicCount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """An HTTP request to one instance itself.
+    """An HTTP request to the processes of one instance.
 
     ``{settings[name]}``, ``{instance}`` and ``{service}`` in ``path`` and ``authorization`` stand for a setting of the
-    target, and for the instance and its service.
+    target, for the instance's name (of several workers, each one's own) and for its service.
     """
 
     method: str
@@ -142,8 +142,11 @@ class World(Protocol):
     def pid_of(self, instance: str) -> int | None:
         """Return the instance's process; None while it has none."""
 
-    async def ask(self, instance: str, request: Request) -> bytes:
-        """Send the request straight to the instance, and return the body of its answer, which must be a 2xx."""
+    async def ask(self, instance: str, request: Request) -> tuple[bytes, ...]:
+        """Send the request to each process of the instance, and return the bodies of their answers, in a fixed order.
+
+        All are asked, and all must answer with a 2xx.
+        """
 
 
 class Applied(Protocol):
@@ -177,6 +180,14 @@ class Fault(Protocol):
     @property
     def leaves_traces(self) -> bool:
         """Whether something stays in the target behind ``undo``, so that the next run needs a fresh one."""
+
+    @property
+    def holds(self) -> str:
+        """What it holds of each victim until it is taken back, in words: ``the line``, ``the process``.
+
+        Two faults cannot hold the same of one victim at the same time, for the end of one would end the other. Empty:
+        nothing but what is its own, like a toxic with the fault's name.
+        """
 
     def check(self) -> Sequence[tuple[str, str]]:
         """Return (setting, what is wrong and what is allowed) for each wrong setting."""

@@ -1,7 +1,7 @@
 """The fault that an application commits itself: it is asked to, through an endpoint that it offers for that.
 
     apply    evidence? --> request          undo    undo          at each victim's own address, past all proxies
-    receipt  evidence?  (by how much has the number grown?)
+    receipt  evidence?  (by how much has the number grown?)       (of several workers: each one's own)
 
 For what neither the wire nor the process can show from outside: a full disk, an expired key, a batch of garbage to be
 eaten. What the request does must live in the process, and end with it: a victim that was ended or started anew in the
@@ -60,6 +60,11 @@ class Hook(CheckedSettings):
     def leaves_traces(self) -> bool:
         """What is never ended stays for as long as the process."""
         return self.undo == NO_UNDO
+
+    @property
+    def holds(self) -> str:
+        """What its undo ends, whoever began it."""
+        return "" if self.undo == NO_UNDO else f"what {self.undo} ends"
 
     def target_settings(self) -> Sequence[tuple[str, str]]:
         """Return those in braces."""
@@ -125,27 +130,29 @@ class AppliedHook:
     victims: tuple[str, ...]
     asked: dict[str, int | None] = field(default_factory=dict)
     """The victims that misbehave, each with the process that was asked; undone ones are taken out."""
-    before: dict[str, tuple[int | None, float]] = field(default_factory=dict)
-    """For each victim the process and the evidence's number before the request."""
+    said_yes: dict[str, int] = field(default_factory=dict)
+    """How many processes of each victim said yes: one, or all of its workers."""
+    before: dict[str, tuple[int | None, tuple[float, ...]]] = field(default_factory=dict)
+    """For each victim its process, and the evidence's number in it (in each of its workers) before the request."""
 
     async def begin(self, victim: str) -> None:
         """Ask one victim."""
         self.asked[victim] = self.world.pid_of(victim)  # before the answer: it may come too late for us to see it
-        await self.world.ask(victim, self.hook.asking(self.hook.request, self.hook.json))
+        self.said_yes[victim] = len(await self.world.ask(victim, self.hook.asking(self.hook.request, self.hook.json)))
 
     async def receipt(self) -> Receipt:
         """Say by how much the evidence grew in the processes that were asked."""
-        asked = count(len(self.victims), "process")
+        asked = count(sum(self.said_yes.values()), "process")
         if not self.hook.evidence:
             said = f"{asked} said yes to {self.hook.request}; whether that did anything is for must_break to show"
-            return Receipt(connections=len(self.victims), bytes=0, evidence=said)
+            return Receipt(connections=sum(self.said_yes.values()), bytes=0, evidence=said)
         now = await self.evidence()
         same = [victim for victim, (pid, _) in self.before.items() if victim in now and now[victim][0] == pid]
-        grown = sum(max(0.0, now[victim][1] - self.before[victim][1]) for victim in same)
+        pairs = [pair for victim in same for pair in zip(self.before[victim][1], now[victim][1], strict=True)]
+        grown = sum(max(0.0, after - before) for before, after in pairs)
         key = self.hook.evidence.split(" ", 1)[1]
-        gone = (
-            f"; {count(len(self.victims) - len(same), 'process')} gone since" if len(same) < len(self.victims) else ""
-        )
+        lost = sum(self.said_yes.values()) - len(pairs)
+        gone = f"; {count(lost, 'process')} gone since" if lost else ""
         said = f"{asked} said yes to {self.hook.request}, {key} grew by {grown:g}{gone}"
         return Receipt(connections=max(round(grown), int(grown > 0)), bytes=0, evidence=said)
 
@@ -165,25 +172,25 @@ class AppliedHook:
                     raise
         self.asked.pop(victim, None)
 
-    async def evidence(self) -> dict[str, tuple[int | None, float]]:
-        """Return process and number of every victim that has a process."""
-        found: dict[str, tuple[int | None, float]] = {}
+    async def evidence(self) -> dict[str, tuple[int | None, tuple[float, ...]]]:
+        """Return process and numbers of every victim that has a process."""
+        found: dict[str, tuple[int | None, tuple[float, ...]]] = {}
         if self.hook.evidence:
             await everywhere(self._look(victim, found) for victim in self.victims)
         return found
 
-    async def _look(self, victim: str, found: dict[str, tuple[int | None, float]]) -> None:
+    async def _look(self, victim: str, found: dict[str, tuple[int | None, tuple[float, ...]]]) -> None:
         path, key = self.hook.evidence.split(" ", 1)
         pid = self.world.pid_of(victim)
         if pid is None:
             return
         try:
-            body = await self.world.ask(victim, self.hook.asking(f"GET {path}"))
+            bodies = await self.world.ask(victim, self.hook.asking(f"GET {path}"))
         except EnvironmentFailure:
             if self.world.pid_of(victim) == pid:
                 raise
             return
-        found[victim] = (pid, _number_in(body, key, f"GET {path} of {victim}"))
+        found[victim] = (pid, tuple(_number_in(body, key, f"GET {path} of {victim}") for body in bodies))
 
 
 def _number_in(body: bytes, key: str, source: str) -> float:

@@ -18,6 +18,8 @@ from chaos.faults.base import Applied, Layer, Receipt, World
 from chaos.faults.settings import CheckedSettings, setting
 from chaos.faults.together import count, everywhere, take_back
 
+PROCESS = "the process"
+"""What the faults here hold of a victim: it runs, is frozen, or is gone."""
 _RESTART_HELP = "a supervisor starts the process again after this time; without it, it stays away until the fault ends"
 
 
@@ -28,6 +30,11 @@ class Ending(CheckedSettings, ABC):
     layer: ClassVar[Layer] = Layer.HOST
     how: ClassVar[str]
     """The past participle for the receipt."""
+
+    @property
+    def holds(self) -> str:
+        """The process, also where a supervisor starts it again: undoing starts whatever is away."""
+        return PROCESS
 
     async def apply(self, world: World, victims: Sequence[str], name: str) -> Applied:  # noqa: ARG002 - needs no name
         """End every victim, and ask for its restart where one is wanted."""
@@ -120,6 +127,11 @@ class Pause(CheckedSettings):
 
     kind: ClassVar[str] = "pause"
     layer: ClassVar[Layer] = Layer.HOST
+
+    @property
+    def holds(self) -> str:
+        """The process."""
+        return PROCESS
 
     async def apply(self, world: World, victims: Sequence[str], name: str) -> Applied:  # noqa: ARG002 - needs no name
         """Freeze every victim."""

@@ -184,6 +184,11 @@ class Down(CheckedSettings):
     kind: ClassVar[str] = "down"
     layer: ClassVar[Layer] = Layer.WIRE
 
+    @property
+    def holds(self) -> str:
+        """The line, which is open or closed for everybody."""
+        return "the line"
+
     async def apply(self, world: World, victims: Sequence[str], name: str) -> Applied:  # noqa: ARG002 - needs no name
         """Disable every victim's proxy."""
         applied = AppliedDown(

@@ -121,6 +121,11 @@ class CheckedSettings:
         """Nothing stays."""
         return False
 
+    @property
+    def holds(self) -> str:
+        """Nothing but what is its own."""
+        return ""
+
     def target_settings(self) -> Sequence[tuple[str, str]]:
         """None are put in."""
         return ()

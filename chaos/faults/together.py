@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterable
+from typing import TypeVar
 
 from chaos.faults.base import Applied
 
+T = TypeVar("T")
 
-async def everywhere(actions: Iterable[Coroutine[object, object, None]]) -> None:
+
+async def everywhere(actions: Iterable[Coroutine[object, object, T]]) -> tuple[T, ...]:
     """Run all actions at the same time, each to its end, and only then raise the first error, if there was one.
 
-    One victim that does not obey so never keeps the others from being healed.
+    Returns what the actions return, in their order. One victim that does not obey so never keeps the others from
+    being healed.
     """
     results = await asyncio.gather(*actions, return_exceptions=True)
     errors = [result for result in results if isinstance(result, BaseException)]
@@ -19,6 +23,7 @@ async def everywhere(actions: Iterable[Coroutine[object, object, None]]) -> None
         for other in errors[1:]:
             errors[0].add_note(f"and also: {other}")
         raise errors[0]
+    return tuple(result for result in results if not isinstance(result, BaseException))
 
 
 async def take_back(applied: Applied, cause: BaseException) -> None:

@@ -6,7 +6,8 @@ Three comparisons, each of what a gate measured with what the baseline did:
   be too small; it is multiplied by a factor, at least ``BURSTS_LEAST``, that the baseline's own runs have shown.
 - **a share over all experiments together**: the difference of the two sums of failures over sums of attempts, its
   variance by the jackknife with an experiment as the unit that is left out, whatever bursts there are within one.
-- **the time to recover**: its difference from the mean of the baseline's runs, by their spread.
+- **the time to recover**: its difference from the mean of the baseline's runs, by their spread; and whether the system
+  recovered at all, where it did in all of them.
 
 That is more than a hundred tests in one gate. ``alpha`` is the risk of a false alarm of *all of them together*, kept by
 Holm's procedure ("A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6,
@@ -22,7 +23,7 @@ from statistics import NormalDist, fmean, pvariance, variance
 
 from chaos.topology.model import Measure, Topology, Unit
 from chaos.verdict.model import Verdict
-from chaos.verdict.units import figure
+from chaos.verdict.units import figure, plural
 
 BURSTS_LEAST = 2.0
 """By how much the variance of a share is larger than a binomial one, at least (failures come in pairs, say)."""
@@ -57,6 +58,11 @@ class Figures:
     """By the text of the rule."""
     recovery_s: tuple[float, ...] = ()
     """Of the runs in which the steady state was seen to hold again."""
+
+    @property
+    def runs(self) -> int:
+        """How many runs these are of, as far as their rules show it."""
+        return max((len(rule.attempts) for rule in self.rules.values()), default=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,6 +230,15 @@ def _shares(name: str, before: Figures, now: Figures, limits: Limits, bursts: fl
 def _recovery(
     name: str, before: Figures, now: Figures, limits: Limits, pooled_sd_s: float | None
 ) -> Iterator[Comparison]:
+    if not now.recovery_s and len(before.recovery_s) == before.runs > 1:
+        yield Comparison(
+            experiment=name,
+            p=0.0,  # no time is long enough to be compared with never
+            matters=True,
+            sentence="the steady state was not seen to hold again after healing, as it did in the resilience "
+            f"baseline's {plural('run', before.runs)}",
+        )
+        return
     if not before.recovery_s or not now.recovery_s or pooled_sd_s is None:
         return
     mean_s, took_s, runs = fmean(before.recovery_s), fmean(now.recovery_s), len(before.recovery_s)

@@ -13,7 +13,7 @@ from itertools import chain
 from typing import TypeVar
 
 from chaos.environment import Backend
-from chaos.experiment.model import Experiment, PhaseName, Rule
+from chaos.experiment.model import Experiment, Load, PhaseName, Rule
 from chaos.experiment.plan import plan as make_plan
 from chaos.gate.together import grouped
 from chaos.jobs import Form, Job, start_of
@@ -35,7 +35,7 @@ QUICK_SAMPLES = 150
 QUICK_TOGETHER = 3
 """So many experiments at most are run at the same time."""
 QUICK_START_LAG_S = 0.5
-"""How late one arrival in a hundred may begin at that rate. An attempt is timed from when it was due, so that the lag
+"""How late one arrival in a hundred may begin. An attempt is timed from when it was due, so that the lag
 makes figures worse and never better, but for the few that were due at the very end and began after the healing."""
 STORY_S = 2.0
 """A fault phase goes on for so long after the last of its faults has begun or ended."""
@@ -145,7 +145,8 @@ def shorten(job: Job, quick: Quick) -> Job:
             PhaseName.RECOVERY: recovery_s,
         }
         rules = judged_quickly(experiment.steady_state, job.topology)
-        return _changed(job, replace(experiment, phases=phases, steady_state=rules), quick, form=Form.BRIEF)
+        brief = replace(experiment, phases=phases, steady_state=rules, load=_patient(experiment.load))
+        return _changed(job, brief, quick, form=Form.BRIEF)
     phases = {
         PhaseName.WARM_UP: 0.0,
         PhaseName.BASELINE: BASELINE_S + LEAD_S,
@@ -156,12 +157,7 @@ def shorten(job: Job, quick: Quick) -> Job:
     short = replace(
         experiment,
         phases=phases,
-        load=replace(
-            experiment.load,
-            rate_per_s=rate_per_s,
-            own_rate_per_s=experiment.load.rate_per_s,
-            max_start_lag_s=max(experiment.load.max_start_lag_s, QUICK_START_LAG_S),
-        ),
+        load=replace(_patient(experiment.load), rate_per_s=rate_per_s, own_rate_per_s=experiment.load.rate_per_s),
         steady_state=judged_quickly(experiment.steady_state, job.topology),
         verdict=replace(experiment.verdict, samples_most=QUICK_SAMPLES, extend_s=QUICK_MORE_S),
     )
@@ -202,8 +198,16 @@ def fault_phase_s(experiment: Experiment, least_s: float) -> float:
 
 def _again(job: Job, quick: Quick) -> Job:
     """Return the second attempt: all of the fault phase, at the experiment's own rate, on a load of its own."""
+    load = _patient(job.experiment.load)
     rules = judged_quickly(job.experiment.steady_state, job.topology)
-    return _changed(job, replace(job.experiment, steady_state=rules), quick, form=Form.BRIEF, replay=job.replay)
+    replay = job.replay
+    if load != job.experiment.load:
+        replay += f" --set load.max_start_lag={load.max_start_lag_s * 1000:g}ms"
+    return _changed(job, replace(job.experiment, steady_state=rules, load=load), quick, form=Form.BRIEF, replay=replay)
+
+
+def _patient(load: Load) -> Load:
+    return replace(load, max_start_lag_s=max(load.max_start_lag_s, QUICK_START_LAG_S))
 
 
 def _left_out(job: Job) -> tuple[str, ...]:
@@ -301,8 +305,8 @@ def _services(group: Sequence[T], job_of: Callable[[T], Job]) -> frozenset[str]:
 
 
 def _start_key(job: Job) -> Hashable:
-    _, disabled, settings = start_of(job)
-    return (str(job.topology.file), job.topology.scaled, disabled, settings)
+    start = start_of(job)
+    return (str(job.topology.file), job.topology.scaled, *start[1:])
 
 
 def _load_key(job: Job) -> Hashable:

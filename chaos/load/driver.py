@@ -102,7 +102,7 @@ class LoadDriver:
         )
         deadline_s = clock.monotonic_s() + START_WITHIN_S
         while len(self._files(READY_PREFIX)) < self._order.processes:
-            if self._process.exit_status is not None:
+            if self._process.ended:
                 raise self._error(f"Locust ended {_how(self._process.exit_status)} before it could begin")
             if clock.monotonic_s() > deadline_s:
                 await self.stop()
@@ -131,7 +131,7 @@ class LoadDriver:
     def _death(self) -> str | None:
         if self._process is None:
             return None
-        if self._process.exit_status is not None:
+        if self._process.ended:
             return _with_lines(f"Locust ended {_how(self._process.exit_status)} in the middle of the run", self._tail())
         for ready in self._files(READY_PREFIX):
             if not _is_locked(ready):
@@ -166,14 +166,18 @@ class LoadDriver:
         """End Locust at once: what is recorded is kept, the outcomes of plays under way are dropped. Harmless twice."""
         self._ending = True
         process = self._process
-        if process is None or process.exit_status is not None:
+        if process is None or process.ended:
             return
-        await process.signal(signal.SIGTERM, group=True)
         try:
-            await asyncio.wait_for(process.wait(), _END_WITHIN_S)
-        except TimeoutError:
-            await process.kill_group()
-            await process.wait()
+            await process.signal(signal.SIGTERM, group=True)
+            try:
+                await asyncio.wait_for(process.wait(), _END_WITHIN_S)
+            except TimeoutError:
+                await process.kill_group()
+                await process.wait()
+        except EnvironmentFailure:
+            if not process.ended:  # otherwise the launcher was lost meanwhile, and Locust with it
+                raise
 
     def _files(self, prefix: str) -> Sequence[Path]:
         return [path for path in self._folder.glob(f"{prefix}*") if path.suffix != ".draft"]
@@ -258,7 +262,9 @@ def _is_locked(path: Path) -> bool:
         return False
 
 
-def _how(status: int) -> str:
+def _how(status: int | None) -> str:
+    if status is None:
+        return "with the launcher, which every process of a run depends on,"
     if status < 0:
         return f"by {signal.Signals(-status).name}"
     return f"with exit code {status}"

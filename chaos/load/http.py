@@ -17,6 +17,8 @@ from geventhttpclient.response import HTTPResponseParser  # type: ignore[attr-de
 
 _BLOCK_BYTES = 65_536
 _BODY_BYTES_MAX = 64 * 1024 * 1024
+_SWITCHING_PROTOCOLS = 101
+"""The one status below 200 that nothing in HTTP follows."""
 
 
 class HttpError(Exception):
@@ -24,10 +26,14 @@ class HttpError(Exception):
 
 
 class Answer(HTTPResponseParser):  # type: ignore[misc,unused-ignore]
-    """An answer being parsed; ``status`` and ``body`` are there once it is ``complete``."""
+    """The answer to a request with this ``method``, being parsed; status and body are there once it is ``complete``.
 
-    def __init__(self) -> None:
+    What comes before it (103 Early Hints and other interim answers) is passed over.
+    """
+
+    def __init__(self, method: str) -> None:
         super().__init__()
+        self._method = method
         self.complete = False
         self.body = bytearray()
 
@@ -44,13 +50,15 @@ class Answer(HTTPResponseParser):  # type: ignore[misc,unused-ignore]
 
     def _on_header_value(self, text: Any) -> None: ...
 
-    def _on_headers_complete(self) -> None: ...
+    def _on_headers_complete(self) -> bool:
+        """Return whether the answer ends here: one to a HEAD has no body, whatever length its headers tell."""
+        return self._method == "HEAD"
 
     def _on_body(self, data: bytes) -> None:
         self.body += data
 
     def _on_message_complete(self) -> None:
-        self.complete = True
+        self.complete = self.status >= 200 or self.status == _SWITCHING_PROTOCOLS
 
 
 class Connection:
@@ -84,7 +92,7 @@ class Connection:
         timeout = gevent.Timeout.start_new(timeout_s)
         answer = None
         try:
-            answer = self._exchange(_head(method, path, self.address, headers, body) + body)
+            answer = self._exchange(method, _head(method, path, self.address, headers, body) + body)
         except gevent.Timeout as expired:
             if expired is not timeout:
                 raise
@@ -107,14 +115,14 @@ class Connection:
             self._socket.close()
             self._socket = None
 
-    def _exchange(self, message: bytes) -> Answer:
+    def _exchange(self, method: str, message: bytes) -> Answer:
         if self._socket is None:
             self._socket = socket.socket(self._family, socket.SOCK_STREAM)
             self._socket.connect(self._place)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = self._socket
         connection.sendall(message)
-        answer = Answer()
+        answer = Answer(method)
         while not answer.complete:
             data = connection.recv(_BLOCK_BYTES)
             try:

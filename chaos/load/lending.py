@@ -133,10 +133,10 @@ class StandingLoad:
         while (now_s := clock.monotonic_s()) < moment_s:
             await clock.sleep_until(min(moment_s, now_s + _LOOK_EVERY_S))
             self._read(clock.monotonic_s() - _KEPT_S if keep_from_s is None else keep_from_s)
+            if broken := self._broken():  # asked first: when the launcher dies, the load dies of it
+                raise broken
             if failure := self._driver.failure():
                 raise EnvironmentFailure(failure)
-            if broken := self._broken():
-                raise broken
 
 
 class LentLoad:

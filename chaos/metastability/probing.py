@@ -33,7 +33,7 @@ def at_rate(experiment: Experiment, settings: Metastability, rate_per_s: float) 
 def changes_of(experiment: Experiment) -> tuple[str, ...]:
     """Return what a command line must change of the file to make the run of this probe: ``load.rate=40/s``."""
     load = experiment.load
-    surges = (f"load.surges.{at}.rate={format_number(one.rate_per_s)}/s" for at, one in enumerate(load.surges))
+    surges = (f"load.surges.{one.place}.rate={format_number(one.rate_per_s)}/s" for one in load.surges)
     held = f"phases.recovery={format_duration(experiment.phases[PhaseName.RECOVERY])}"
     return ("metastability=false", f"load.rate={format_number(load.rate_per_s)}/s", *surges, held)
 

@@ -2,11 +2,12 @@
 
 It is a program (``guardian_main.py``) in a session of its own. Its standard input is a pipe whose other end only the
 runner holds; however the runner ends, the pipe does too. Then the guardian carries out what
-``ledger.py`` says is still to be undone - first it kills, then it heals an external Toxiproxy, last it removes the
-run's folder - and ends. After a run that ended well there is only the folder to remove. It takes at most ``LIMIT_S``,
-even when that Toxiproxy does not answer, and ignores Ctrl-C and the like.
+``ledger.py`` says is still to be undone - first it kills, then it heals an external Toxiproxy - removes the
+run's folder, and ends. After a run that ended well there is only the folder to remove. It ignores Ctrl-C and the like.
 
-For the case that the guardian was killed as well, the next run (and ``chaos heal``) calls ``heal_leftovers``.
+A Toxiproxy that is gone holds nothing any more. What one that is still there refuses, or does not answer within
+``LIMIT_S``, stays written down: of the folder the ledger is kept. The next runs try it again, and ``chaos heal`` does.
+They also clean up (``heal_leftovers``) when the guardian was killed as well.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ import signal
 import tempfile
 import urllib.parse
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from chaos import clock
 from chaos.processes import host
@@ -27,12 +30,41 @@ from chaos.processes.ledger import LEDGER_NAME, Entry, Undo, read_ledger
 from chaos.proxy import token
 
 GUARDIAN_PROGRAM = "chaos.processes.guardian_main"
-LIMIT_S = 1.8
-"""Seconds that everything may take together."""
+LIMIT_S = 5.0
+"""Seconds that a Toxiproxy may take for all that has to be undone at it."""
+GIVEN_UP_AFTER_S = 7 * 24 * 3600.0
+"""Age from which a ledger that still cannot be carried out is removed, so that it is not tried for ever."""
 _KILL_LIMIT_S = 0.6
-_REQUEST_LIMIT_S = 0.5
 _UNCLAIMED_AFTER_S = 60.0
 """Age from which a run's folder without a readable owner counts as left behind."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unsettled:
+    """What could not be undone at a Toxiproxy that is still there. Its text says so, and what to do next."""
+
+    url: str
+    status: int | None
+    """What it answered to the first of them; None: nothing in time."""
+    entries: tuple[Entry, ...]
+
+    def __str__(self) -> str:
+        first, *others = self.entries
+        more = f" and {len(others)} more" if others else ""
+        answered = "did not answer in time" if self.status is None else f"answered {self.status}"
+        if self.status == http.HTTPStatus.UNAUTHORIZED:
+            then = f"set {token.VARIABLE} to its token, and `chaos heal` tries again"
+        else:
+            then = "`chaos heal` tries again; when that Toxiproxy ends, nothing is left of it"
+        return f"could NOT undo the {_what(first)}{more}: the Toxiproxy at {self.url} {answered}; {then}"
+
+
+class Settled(NamedTuple):
+    """What came of carrying out ledgers."""
+
+    undone: list[str]
+    """What was done, in words."""
+    left: list[Unsettled]
 
 
 def run_folder_path(run: str) -> Path:
@@ -40,47 +72,51 @@ def run_folder_path(run: str) -> Path:
     return Path(tempfile.gettempdir()) / f"{_folder_prefix()}{run}"
 
 
-def guard(folder: str) -> None:
-    """Settle the ledger of the run in ``folder`` and remove the folder; the runner is gone."""
-    _, entries = read_ledger(Path(folder) / LEDGER_NAME)
-    settle(entries)
-    _remove_folder(Path(folder))  # Also when the runner died between making it and writing it down.
+def clean_up(folders: Iterable[Path], *, limit_s: float = LIMIT_S) -> Settled:
+    """Settle the ledgers of the runs with these folders, and remove the folders; the runners are gone.
 
-
-def settle(entries: Iterable[Entry], *, limit_s: float = LIMIT_S) -> list[str]:
-    """Undo everything in ``entries``, in order, within ``limit_s`` seconds; return what was undone, in words.
-
-    What is gone already is passed over. What fails is reported in words too, and does not stop the rest.
+    Of a run whose ledger could not be settled the ledger stays, until it is ``GIVEN_UP_AFTER_S`` old.
     """
-    deadline_s = clock.monotonic_s() + limit_s
+    ledgers = {folder: read_ledger(folder / LEDGER_NAME)[1] for folder in folders}
+    undone, left = settle((entry for entries in ledgers.values() for entry in entries), limit_s=limit_s)
+    unsettled = {entry for one in left for entry in one.entries}
+    for folder, entries in ledgers.items():
+        undone += _remove_folder(folder) if unsettled.isdisjoint(entries) else _keep_ledger(folder)
+    return Settled(undone, left)
+
+
+def settle(entries: Iterable[Entry], *, limit_s: float = LIMIT_S) -> Settled:
+    """Undo everything in ``entries``, in order; each Toxiproxy may take ``limit_s`` seconds for what is its own.
+
+    What is gone already is passed over. What fails does not stop the rest.
+    """
     apis: dict[str, _Api] = {}
-    told: list[str] = []
+    undone: list[str] = []
     for entry in entries:
         match entry.undo:
             case Undo.KILL_GROUP:
-                told += _kill_group(entry)
+                undone += _kill_group(entry)
             case Undo.KILL_MARKED:
-                told += _kill_marked(entry.run)
+                undone += _kill_marked(entry.run)
             case Undo.RESUME:
                 if host.is_alive(entry.pid, entry.start_ticks):
                     os.kill(entry.pid, signal.SIGCONT)
-                    told.append(f"let process {entry.pid} go on")
+                    undone.append(f"let process {entry.pid} go on")
             case Undo.DELETE_TOXIC | Undo.ENABLE_PROXY | Undo.DELETE_PROXY:
-                api = apis.setdefault(entry.url, _Api(entry.url, deadline_s))
-                told += api.undo(entry)
-            case Undo.REMOVE_FOLDER:
-                told += _remove_folder(Path(entry.folder))
+                if entry.url not in apis:
+                    apis[entry.url] = _Api(entry.url, clock.monotonic_s() + limit_s)
+                undone += apis[entry.url].undo(entry)
     for api in apis.values():
         api.close()
-    return told
+    return Settled(undone, [left for api in apis.values() if (left := api.unsettled()) is not None])
 
 
-def heal_leftovers() -> list[str]:
-    """Clean up after runs whose runner and guardian were both killed; return what was done, in words.
+def heal_leftovers(*, limit_s: float = LIMIT_S) -> Settled:
+    """Clean up after runs whose runner and guardian were both killed, and after those that left something undone.
 
-    Runs that are still going on are left alone.
+    Runs that are still going on are left alone. Each Toxiproxy may take ``limit_s`` seconds.
     """
-    told: list[str] = []
+    abandoned: list[Path] = []
     for folder in sorted(Path(tempfile.gettempdir()).glob(f"{_folder_prefix()}*")):
         try:
             status = folder.lstat()
@@ -88,44 +124,50 @@ def heal_leftovers() -> list[str]:
             continue  # Its own guardian was quicker.
         if status.st_uid != os.getuid() or not folder.is_dir() or folder.is_symlink():
             continue  # Only what we could have made ourselves is ours to remove.
-        owner, entries = read_ledger(folder / LEDGER_NAME)
+        owner, _ = read_ledger(folder / LEDGER_NAME)
         run = folder.name.removeprefix(_folder_prefix())
         if owner is not None and host.is_alive(owner.pid, owner.start_ticks):
             continue
         guarded = any(_is_guardian(pid) for pid in host.marked_processes(run))
         if guarded or (owner is None and _age_s(status.st_mtime) < _UNCLAIMED_AFTER_S):
             continue
-        told += settle(entries)
-        told += _remove_folder(folder)
-    return told
+        abandoned.append(folder)
+    return clean_up(abandoned, limit_s=limit_s)
 
 
 class _Api:
-    """The HTTP API of one Toxiproxy. Once it has not answered, it is not asked again: time is short."""
+    """The HTTP API of one Toxiproxy. Once it is gone, or has not answered, it is not asked again: time is short."""
 
     def __init__(self, url: str, deadline_s: float) -> None:
         self._url = url
         self._deadline_s = deadline_s
         self._connection: http.client.HTTPConnection | None = None
-        self._answers = True
+        self._gone = False
+        self._silent = False
+        self._left: list[tuple[Entry, int | None]] = []
 
     def undo(self, entry: Entry) -> list[str]:
-        """Send the request that undoes ``entry``; return what happened, in words."""
+        """Send the request that undoes ``entry``; return what was undone, in words."""
         proxy, toxic = (urllib.parse.quote(name, safe="") for name in (entry.proxy, entry.toxic))
-        if entry.undo is Undo.DELETE_TOXIC:
-            what, status = (
-                f"toxic {entry.toxic} on {entry.proxy}",
-                self._send("DELETE", f"/proxies/{proxy}/toxics/{toxic}"),
-            )
-        elif entry.undo is Undo.ENABLE_PROXY:
-            what, status = f"closed proxy {entry.proxy}", self._send("POST", f"/proxies/{proxy}", b'{"enabled": true}')
-        else:
-            what, status = f"proxy {entry.proxy}", self._send("DELETE", f"/proxies/{proxy}")
-        if status == 404:
+        match entry.undo:
+            case Undo.DELETE_TOXIC:
+                status = self._send("DELETE", f"/proxies/{proxy}/toxics/{toxic}")
+            case Undo.ENABLE_PROXY:
+                status = self._send("POST", f"/proxies/{proxy}", b'{"enabled": true}')
+            case _:
+                status = self._send("DELETE", f"/proxies/{proxy}")
+        if self._gone or status == http.HTTPStatus.NOT_FOUND:
             return []
         if status is not None and status < 300:
-            return [f"undid the {what} at {self._url}"]
-        return [f"could NOT undo the {what}: the Toxiproxy at {self._url} answered {status or 'nothing'}"]
+            return [f"undid the {_what(entry)} at {self._url}"]
+        self._left.append((entry, status))
+        return []
+
+    def unsettled(self) -> Unsettled | None:
+        """Return what could not be undone; None when there is nothing left, as at a Toxiproxy that is gone."""
+        if self._gone or not self._left:
+            return None
+        return Unsettled(url=self._url, status=self._left[0][1], entries=tuple(entry for entry, _ in self._left))
 
     def close(self) -> None:
         """Close the connection."""
@@ -133,8 +175,8 @@ class _Api:
             self._connection.close()
 
     def _send(self, method: str, path: str, body: bytes | None = None) -> int | None:
-        left_s = min(_REQUEST_LIMIT_S, self._deadline_s - clock.monotonic_s())
-        if not self._answers or left_s <= 0:
+        left_s = self._deadline_s - clock.monotonic_s()
+        if self._gone or self._silent or left_s <= 0:
             return None
         try:
             if self._connection is None:
@@ -151,9 +193,21 @@ class _Api:
             with self._connection.getresponse() as response:
                 response.read(1 << 20)
                 return response.status
+        except ConnectionRefusedError:
+            self._gone = True
         except (OSError, http.client.HTTPException, ValueError):
-            self._answers = False
-            return None
+            self._silent = True
+        return None
+
+
+def _what(entry: Entry) -> str:
+    match entry.undo:
+        case Undo.DELETE_TOXIC:
+            return f"toxic {entry.toxic} on {entry.proxy}"
+        case Undo.ENABLE_PROXY:
+            return f"closed proxy {entry.proxy}"
+        case _:
+            return f"proxy {entry.proxy}"
 
 
 def _kill_group(entry: Entry) -> list[str]:
@@ -187,6 +241,22 @@ def _remove_folder(folder: Path) -> list[str]:
         return []
     shutil.rmtree(folder, ignore_errors=True)
     return [f"could NOT remove {folder}"] if folder.exists() else [f"removed {folder}"]
+
+
+def _keep_ledger(folder: Path) -> list[str]:
+    """Remove all of the folder but the ledger, or with it when it is too old."""
+    try:
+        if _age_s((folder / LEDGER_NAME).stat().st_mtime) > GIVEN_UP_AFTER_S:
+            said = f"gave up on a ledger that could not be carried out for {GIVEN_UP_AFTER_S / 86_400:g} days"
+            return [said, *_remove_folder(folder)]
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != LEDGER_NAME:
+                path.unlink(missing_ok=True)
+    except FileNotFoundError:
+        pass  # Another process cleans up as well, and was quicker.
+    return []
 
 
 def _is_guardian(pid: int) -> bool:

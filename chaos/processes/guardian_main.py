@@ -21,11 +21,13 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     folder = sys.argv[1]
     select.select([sys.stdin], [], [], _IDLE_AFTER_S)
-    from chaos.processes import guardian  # noqa: PLC0415 - late on purpose, see above
+    from pathlib import Path  # noqa: PLC0415 - late on purpose, see above
+
+    from chaos.processes import guardian  # noqa: PLC0415
 
     while os.read(sys.stdin.fileno(), 4096):
         pass
-    guardian.guard(folder)
+    guardian.clean_up([Path(folder)])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """The ledger: what has to be undone if the runner dies now, written down before it is done.
 
 A file of JSON lines in the run's folder. An entry is added before its deed, and marked done once the deed is undone;
-what remains is for the guardian. A line that was cut off by a crash is passed over: its deed was not begun.
+what remains is for the guardian, and what that cannot undo for ``chaos heal`` and the next runs. A line that was cut
+off by a crash is passed over: its deed was not begun.
 """
 
 from __future__ import annotations
@@ -30,8 +31,6 @@ class Undo(StrEnum):
     """Enable ``proxy`` on the Toxiproxy at ``url``."""
     DELETE_PROXY = "delete_proxy"
     """Delete ``proxy`` on the Toxiproxy at ``url``."""
-    REMOVE_FOLDER = "remove_folder"
-    """Remove ``folder`` and all in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +44,6 @@ class Entry:
     url: str = ""
     proxy: str = ""
     toxic: str = ""
-    folder: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

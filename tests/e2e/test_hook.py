@@ -18,7 +18,7 @@ from tests.e2e.running import chaos, read_json
 pytestmark = pytest.mark.e2e
 
 SOURCE = """
-import asyncio, signal
+import asyncio, signal, socket
 
 from aiohttp import web
 
@@ -62,6 +62,8 @@ async def serve(config):
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, config.host, config.port).start()
+    if config.shared_fd is not None:
+        await web.SockSite(runner, socket.socket(fileno=config.shared_fd)).start()
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
     await stopping.wait()
@@ -117,8 +119,8 @@ FULL = Hook(
 
 
 @pytest.fixture
-async def environment(tmp_path, monkeypatch):
-    """Two disks behind their proxies, up; nothing may be left of them."""
+async def environment(tmp_path, monkeypatch, request):
+    """Two disks behind their proxies, up, of as many workers as asked for; nothing may be left of them."""
     folder, temporary = tmp_path / "target", tmp_path / "tmp"
     folder.mkdir()
     temporary.mkdir()
@@ -129,6 +131,7 @@ async def environment(tmp_path, monkeypatch):
         name="disk",
         python="disk_service:main",
         instances=({}, {}),
+        workers=getattr(request, "param", 1),
         health=HealthCheck(http_path="/healthz", timeout_s=10.0),
     )
     topology = Topology(
@@ -162,6 +165,17 @@ async def test_the_application_misbehaves_for_its_users_until_it_is_told_to_stop
     await applied.undo()
     await applied.undo()  # a second DELETE would be a 409
     assert await write(environment, "disk-2") == 204
+
+
+@pytest.mark.parametrize("environment", [3], indirect=True)
+async def test_every_worker_of_an_instance_misbehaves_is_counted_and_told_to_stop(environment):
+    applied = await FULL.apply(environment, ["disk-2"], "1-hook")
+    for _ in range(30):  # the kernel chooses a worker for each
+        assert await write(environment, "disk-2") == 507
+    receipt = await applied.receipt()
+    assert receipt.evidence == "3 processes said yes to PUT /admin/disk, writes.refused grew by 30"
+    await applied.undo()
+    assert {await write(environment, "disk-2") for _ in range(30)} == {204}
 
 
 async def test_a_hook_goes_past_the_proxies_and_is_not_held_up_by_what_is_wrong_with_them(environment):

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from chaos.beside import beside
+from chaos.beside import beside, cancel_all, in_turn
 
 
 async def forever(ended: list[str] | None = None) -> None:
@@ -56,3 +56,38 @@ async def test_a_cancellation_from_outside_stays_one():
     with pytest.raises(asyncio.CancelledError):
         await task
     assert ended == ["ended"]
+
+
+async def test_in_turn_only_those_wait_that_follow_another_and_for_its_end_alone():
+    told: list[str] = []
+    gate = asyncio.Event()
+
+    async def do(name: str) -> None:
+        told.append(f"{name} begins")
+        if name == "a1":
+            await gate.wait()
+            told.append("a1 ends")
+            raise ValueError("not taken back")
+
+    tasks = in_turn(["a1", "b1", "a2"], do, lambda one, other: one[0] == other[0])
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert told == ["a1 begins", "b1 begins"]
+    gate.set()
+    await tasks[2]
+    assert told[2:] == ["a1 ends", "a2 begins"]
+    with pytest.raises(ValueError, match="not taken back"):
+        await asyncio.gather(*tasks)
+
+
+async def test_who_waits_for_a_turn_can_be_cancelled():
+    told: list[str] = []
+
+    async def do(name: str) -> None:
+        told.append(name)
+        await asyncio.Event().wait()
+
+    tasks = in_turn(["a1", "a2"], do, lambda _one, _other: True)
+    await asyncio.sleep(0)
+    await cancel_all(tasks)
+    assert told == ["a1"]

@@ -60,6 +60,13 @@ def test_tags_are_markers_even_where_markers_are_strict(project: pytest.Pytester
     assert collected(project, "experiments", "--strict-markers", "-m", "edge") == ["experiments/slow.yaml::slow"]
 
 
+def test_a_tag_that_pytest_has_a_meaning_of_its_own_for_is_no_marker(project: pytest.Pytester):
+    file = project.path / "experiments/slow.yaml"
+    file.write_text(file.read_text().replace("tags: [edge, slow]", "tags: [edge, xfail, skip, _slow]"))
+    assert collected(project, "experiments", "--strict-markers", "-m", "edge") == ["experiments/slow.yaml::slow"]
+    assert collected(project, "experiments", "-m", "xfail or skip") == []
+
+
 def test_controls_are_tests_of_their_own(project: pytest.Pytester):
     assert collected(project, "experiments", "--chaos-control", "-k", "slow") == [
         "experiments/slow.yaml::slow",

@@ -7,6 +7,7 @@ import shlex
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from chaos.cli.gate import chosen, gate, left_out_notes, quick_options
 from chaos.errors import UsageError
@@ -44,6 +45,14 @@ def test_what_is_not_usual_about_the_quick_form_is_in_its_replay():
     assert quick_options(QUICK_RATE_PER_S, QUICK_FAULT_S, QUICK_TOGETHER) == Quick()
     unusual = ("--quick", "--quick-rate", "45.5/s", "--quick-fault", "2.5s", "--quick-together", "1")
     assert quick_options(45.5, 2.5, 1).options == unusual
+
+
+@pytest.mark.parametrize(
+    "option", [("--quick-rate", f"{QUICK_RATE_PER_S:g}/s"), ("--quick-fault", "2s"), ("--quick-together", "1")]
+)
+def test_what_is_about_the_quick_form_is_refused_without_it(option: tuple[str, str]):
+    with pytest.raises(UsageError, match=f"{option[0]}: is about the quick form; add --quick"):
+        CliRunner().invoke(gate, [str(EXPERIMENTS), *option], catch_exceptions=False)
 
 
 def test_rules_that_were_left_out_are_told_with_the_number_of_experiments():

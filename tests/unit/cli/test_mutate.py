@@ -68,6 +68,12 @@ def test_a_pattern_that_fits_no_mutant_is_refused():
         run("experiments", "--only", "nothing@*")
 
 
+@pytest.mark.parametrize("option", ["--json", "--markdown"])
+def test_a_file_that_could_not_be_written_is_refused_before_the_runs(option: str):
+    with pytest.raises(UsageError, match="there is no folder nowhere"):
+        run("experiments", option, "nowhere/mutants")
+
+
 def judged(fate: Fate, **changes: object) -> Judged:
     made = Mutant(disable=("fallbacks@rank",), noticed_by=(), title="Nothing stands in.", survives="")
     return Judged(**{"mutant": made, "fate": fate, "runs": 1, **changes})

@@ -1,12 +1,14 @@
-"""What ``chaos plan`` says about an experiment before anything is started."""
+"""What ``chaos plan`` says about an experiment before anything is started, and what is refused as it does."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from chaos.cli.main import cli
+from chaos.errors import UsageError
 
 EXPERIMENTS = Path(__file__).resolve().parents[3] / "experiments"
 
@@ -25,3 +27,18 @@ def test_with_a_control_group_it_says_on_whom_the_faults_fall():
 
 def test_without_one_it_does_not_speak_of_it():
     assert "control group" not in planned("steering_latency")
+
+
+@pytest.mark.parametrize("command", ["plan", "validate", "run", "gate"])
+def test_two_faults_that_would_end_each_other_are_refused_before_anything_is_started(command: str):
+    """The boxes that are to be frozen are some of those that were killed."""
+    file = EXPERIMENTS / "oca_outage.yaml"
+    with pytest.raises(UsageError) as caught:
+        CliRunner().invoke(
+            cli, [command, str(file), "--set", "faults.1.where={isp: alpha}"], catch_exceptions=False,
+            standalone_mode=False,
+        )  # fmt: skip
+    (problem,) = caught.value.problems
+    assert str(problem).startswith(
+        f"{file}:21: faults.1: 2-pause (1s to the end) and 1-kill (500ms to the end) both hold"
+    )

@@ -5,19 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from chaos.cli.run import jobs_of
+from chaos.cli.run import jobs_of, run
 from chaos.environment import Backend
 from chaos.errors import UsageError
-from chaos.jobs import Job
+from chaos.jobs import Job, start_of
 from chaos.suite import backend_for
 
 EXPERIMENTS = Path(__file__).resolve().parents[3] / "experiments"
 
 
-def jobs(*names: str, control: bool = False, proxy: Backend = Backend.AUTO) -> list[Job]:
+def jobs(*names: str, control: bool = False, proxy: Backend = Backend.AUTO, seed: int | None = 1) -> list[Job]:
     paths = tuple(EXPERIMENTS / f"{name}.yaml" for name in names)
-    return jobs_of(paths, seed=1, control=control, settings=(), how=[], proxy=proxy)
+    return jobs_of(paths, seed=seed, control=control, settings=(), how=[], proxy=proxy)
 
 
 def test_experiments_that_need_the_embedded_proxy_get_it_and_run_together():
@@ -32,6 +33,39 @@ def test_experiments_that_need_the_embedded_proxy_get_it_and_run_together():
 def test_toxiproxy_is_refused_for_them_before_anything_starts():
     with pytest.raises(UsageError, match="the fault black_hole needs the embedded proxy"):
         jobs("black_hole_store", proxy=Backend.TOXIPROXY)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--json", "nowhere/verdict.json"], "there is no folder nowhere"),
+        (["--html", "nowhere/report.html"], "there is no folder nowhere"),
+        (["--toxiproxy", "https://127.0.0.1"], "not a URL of a Toxiproxy"),
+        (["--toxiproxy", "127.0.0.1", "--proxy", "embedded"], "--proxy embedded starts a server"),
+    ],
+)
+def test_what_could_not_be_done_after_the_runs_or_in_them_is_refused_before_them(options: list[str], said: str):
+    asked = [str(EXPERIMENTS / "oca_outage.yaml"), *options]
+    with pytest.raises(UsageError, match=said):
+        CliRunner().invoke(run, asked, catch_exceptions=False)
+
+
+def test_without_a_seed_one_is_drawn_for_all_experiments_so_that_each_replay_has_the_target_they_shared():
+    made = jobs("oca_outage", "cache_outage", "store_slow", seed=None)
+    assert len({start_of(job).seed for job in made}) == 1
+    assert all(f"--seed {job.plan.seed}" in job.replay for job in made)
+
+
+def test_an_experiment_with_a_seed_of_its_own_keeps_it_and_comes_behind_the_others_on_another_start(tmp_path: Path):
+    text = (EXPERIMENTS / "oca_outage.yaml").read_text().replace("../", f"{EXPERIMENTS.parent}/")
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.yaml").write_text(text + "seed: 7\n" * (name == "a"))
+    made = jobs_of((tmp_path,), seed=None, control=False, settings=(), how=[], proxy=Backend.AUTO)
+    assert [job.experiment.file.stem for job in made] == ["b", "c", "a"]
+    assert start_of(made[0]) == start_of(made[1]) != start_of(made[2])
+    assert made[2].plan.seed == 7
+    given = jobs_of((tmp_path,), seed=3, control=False, settings=(), how=[], proxy=Backend.AUTO)
+    assert {job.plan.seed for job in given} == {3}
 
 
 def test_a_control_without_the_scope_is_the_same_experiment_with_another_setting():

@@ -120,6 +120,21 @@ WRONG = {
         {"load": "load: {locustfile: load.py, rate: 0}"},
         "x.yaml:4: load.rate: 0 is out of range, allowed is a rate like 30/s, more than 0/s and at most 10000/s",
     ),
+    "users by a word": (
+        {"load": "load: {locustfile: load.py, settings: {users: many}}"},
+        "x.yaml:4: load.settings.users: 'many' is a text; write a whole number of users from 1 to 100000",
+    ),
+    "no users": (
+        {"load": "load:\n  locustfile: load.py\n  settings: {users: 0}"},
+        "x.yaml:6: load.settings.users: 0 is out of range, allowed is a whole number of users from 1 to 100000",
+    ),
+    "users who never come": (
+        {"load": "load: {locustfile: load.py, settings: {spawn_rate: 0}}"},
+        (
+            "x.yaml:4: load.settings.spawn_rate: 0 is out of range, allowed is a number of users a second "
+            "from 0.001 to 100000"
+        ),
+    ),
     "a locustfile that is not there": (
         {"load": "load: {locustfile: lod.py, rate: 1}"},
         "x.yaml:4: load.locustfile: there is no file lod.py",
@@ -241,6 +256,13 @@ WRONG = {
         (
             "x.yaml:7: metastability.hold: 2s is out of range, allowed is a duration like 3s, 500ms or 2m, "
             "at least 4s and at most 1h"
+        ),
+    ),
+    "a hold that ends before the system may be back": (
+        {"metastability": "recover_within: 5s\nmetastability: {hold: 4s}"},
+        (
+            "x.yaml:8: metastability.hold: 4s is shorter than recover_within (5s), so that a system would be given up "
+            "before its time is over"
         ),
     ),
     "metastability by a word": (

@@ -5,8 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from chaos.experiment.model import PhaseName
-from chaos.experiment.plan import Action, plan
+from chaos.experiment.plan import Action, overlaps, plan
 from tests.unit.experiment.building import Project
 
 PICKS = """\
@@ -151,3 +153,73 @@ def test_a_surge_without_an_end_goes_on_as_long_as_the_fault_phase_may(project: 
     load = "load: {locustfile: load.py, rate: 12/s, surges: [{at: 1s, rate: 60/s}]}"
     (surge,) = plan(*project.load(load=load, faults="", verdict="verdict: {extend: 5s}"), 1).surges
     assert (surge.at_s, surge.until_s) == (12.0, 26.0)
+
+
+def said_of(project: Project, *faults: str, seed: int = 1) -> list[str]:
+    """Return what is said of the overlaps of these faults, the first of which stands in line 6 of the file."""
+    made = plan(*project.load(faults="\n".join(["faults:", *(f"  - {one}" for one in faults)])), seed)
+    return [str(one) for one in overlaps(made, project.file.relative_to(project.folder))]
+
+
+def test_two_faults_that_hold_the_same_of_a_victim_at_one_time_are_told_with_names_times_and_victims(project: Project):
+    said = said_of(
+        project,
+        "{kind: down, service: orders, at: 500ms}",
+        "{kind: down, service: orders, from: front, at: 2s, for: 2s}",
+    )
+    expected = (
+        "x.yaml:7: faults.1: 2-down (2s to 4s) and 1-down (500ms to the end) both hold the line of "
+        "front-1.orders-1, front-1.orders-2, and the first of them to end would end the other one, too; let one begin "
+        "('at') when the other has ended ('for'), or let them fall on others ('where', 'from')"
+    )
+    assert said == [expected]
+
+
+def test_of_two_that_were_drawn_only_those_that_meet_are_told_and_that_another_seed_may_do(project: Project):
+    faults = ("{kind: kill, service: box, pick: 1, for: 5s}", "{kind: pause, service: box, pick: 1, at: 1s}")
+    met = 0
+    for seed in range(40):
+        kill, pause = plan(*project.load(faults="faults: [" + ", ".join(faults) + "]"), seed).faults
+        said = said_of(project, *faults, seed=seed)
+        assert bool(said) == (kill.victims == pause.victims)
+        for line in said:
+            assert f"both hold the process of {kill.victims[0]}, and" in line
+            assert line.endswith("('where', 'from', or another --seed)")
+            met += 1
+    assert 0 < met < 40
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "meet"),
+    [
+        ("kill, service: box", "pause, service: box, at: 1s, for: 1s", True),
+        ("restart, service: box", "stop, service: box, at: 9s", True),
+        ("kill, service: box, for: 2s", "pause, service: box, at: 2s", False),
+        ("pause, service: box, at: 2s", "kill, service: box, for: 2s", False),
+        ("kill, service: box", "kill, service: orders", False),
+        ("kill, service: orders", "down, service: orders", False),
+        ("latency, service: box, latency_ms: 5", "latency, service: box, latency_ms: 9", False),
+        ("down, service: box", "latency, service: box, latency_ms: 9", False),
+        ("down, service: orders, from: front", "down, service: orders, from: orders", False),
+        ("hook, service: box, evidence: /x n, request: PUT /x, undo: DELETE /x",
+         "hook, service: box, evidence: /x n, request: POST /x, undo: DELETE /x, at: 5s", True),
+        ("hook, service: box, evidence: /x n, request: PUT /x, undo: DELETE /x",
+         "hook, service: box, evidence: /x n, request: PUT /y, undo: DELETE /y", False),
+        ("hook, service: box, evidence: /x n, request: PUT /x, undo: none",
+         "hook, service: box, evidence: /x n, request: PUT /y, undo: none", False),
+    ],
+)  # fmt: skip
+def test_faults_meet_that_hold_the_same_of_the_same_at_the_same_time(
+    project: Project, one: str, other: str, meet: bool
+):
+    assert bool(said_of(project, f"{{kind: {one}}}", f"{{kind: {other}}}")) == meet
+
+
+def test_a_fault_follows_one_that_ends_when_it_begins_on_a_victim_of_both(project: Project):
+    faults = "faults: [{kind: kill, service: box, for: 2s}, {kind: pause, service: box, at: 2s, for: 1s}]"
+    kill, pause = plan(*project.load(faults=faults), 1).faults
+    assert pause.follows(kill)
+    assert not kill.follows(pause)
+    elsewhere = faults.replace("pause, service: box", "pause, service: orders")
+    kill, pause = plan(*project.load(faults=elsewhere), 1).faults
+    assert not pause.follows(kill)

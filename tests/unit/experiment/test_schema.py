@@ -33,6 +33,7 @@ BEYOND_A_SCHEMA = {
     *("a service that nobody calls", "settings that do not go together"),
     *("an alpha of half", "an extension without a fault in it", "a guard by the evidence of a quantile"),
     *("metastability of a load without a rate", "metastability of a trigger that goes on"),
+    "a hold that ends before the system may be back",
     *("metastability below the load", "more asked for than is tried", "a hold in which nothing could be seen"),
     *("a beginning after the end", "an end after the phase"),
     *("a hook that nobody could tell from nothing", "a hook with a setting that the target does not have"),

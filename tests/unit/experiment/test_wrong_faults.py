@@ -6,7 +6,7 @@ import pytest
 
 from chaos.faults.hook import Hook
 from chaos.faults.registry import FAULTS
-from tests.unit.experiment.building import Project
+from tests.unit.experiment.building import TOPOLOGY, Project
 
 WRONG_FAULTS = {
     "an unknown kind": (
@@ -136,3 +136,17 @@ def test_a_hook_without_evidence_may_show_what_it_breaks(project: Project):
 def test_a_fault_may_end_exactly_with_its_phase(project: Project):
     experiment, _ = project.load(faults="faults: [{kind: kill, service: box, at: 700ms, for: 9.3s}]")
     assert experiment.faults[0].for_s == 9.3
+
+
+def test_a_hook_on_workers_that_cannot_be_asked_one_by_one_is_refused(project: Project):
+    command = 'command: [run, "--port", "{port}", "{workers}"], scaling: {workers_most: 4}'
+    project.topology.write_text(TOPOLOGY.replace('command: [run, "--port", "{port}"]', command))
+    hook = "faults: [{kind: hook, service: %s, request: PUT /x, undo: DELETE /x, evidence: /x n}]"
+    said = (
+        "x.yaml:5: faults.0.kind: asks every process, and the 3 workers of orders share one port, at which nobody "
+        "knows who answers; write workers.orders: 1, or make it a python service, whose workers have a port each"
+    )
+    assert project.problems({"workers.orders": "3"}, faults=hook % "orders") == [said]
+    project.load({"workers.orders": "3"}, faults="faults: [{kind: kill, service: orders}]")
+    project.load({"workers.orders": "1"}, faults=hook % "orders")
+    project.load({"workers.front": "3"}, faults=hook % "front")

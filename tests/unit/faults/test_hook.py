@@ -30,7 +30,7 @@ async def test_each_victim_is_asked_with_method_path_body_and_header():
     asked: list[tuple[str, Request]] = []
 
     class Listening(SmallWorld):
-        async def ask(self, instance: str, request: Request) -> bytes:
+        async def ask(self, instance: str, request: Request) -> tuple[bytes, ...]:
             asked.append((instance, request))
             return await super().ask(instance, request)
 
@@ -52,6 +52,16 @@ async def test_the_receipt_is_by_how_much_the_number_grew_in_all_victims():
     receipt = await applied.receipt()
     assert (receipt.connections, receipt.touched) == (6, True)
     assert receipt.evidence == "2 processes said yes to PUT /admin/disk, writes.refused grew by 5.5"
+
+
+async def test_of_several_workers_each_is_counted_by_itself():
+    world = SmallWorld(answers={"b-1": [refused(100), refused(7)], "b-2": [refused(0), refused(0)]})
+    applied = await FULL.apply(world, ["b-1", "b-2"], "1-hook")
+    world.answers = {"b-1": [refused(3), refused(9)], "b-2": [refused(0), refused(4)]}
+    said = "4 processes said yes to PUT /admin/disk, writes.refused grew by 6"
+    assert (await applied.receipt()).evidence == said, "a worker that began anew takes nothing from the others"
+    world.pids["b-2"] = None
+    assert (await applied.receipt()).evidence.endswith("grew by 2; 2 processes gone since")
 
 
 async def test_the_evidence_is_looked_at_before_the_request_for_what_happens_at_once():
@@ -119,7 +129,7 @@ async def test_a_victim_that_was_started_anew_is_not_asked_to_stop_and_proves_no
 
 async def test_a_victim_that_ends_while_it_is_asked_to_stop_is_forgiven():
     class Ending(SmallWorld):
-        async def ask(self, instance: str, request: Request) -> bytes:
+        async def ask(self, instance: str, request: Request) -> tuple[bytes, ...]:
             if request.method == "DELETE":
                 self.pids[instance] = None
                 raise EnvironmentFailure(f"{instance} had no answer")
@@ -134,7 +144,7 @@ async def test_a_victim_that_refuses_to_stop_is_a_failure_and_is_asked_again():
     class Stubborn(SmallWorld):
         refuses = True
 
-        async def ask(self, instance: str, request: Request) -> bytes:
+        async def ask(self, instance: str, request: Request) -> tuple[bytes, ...]:
             if request.method == "DELETE" and instance == "b-1" and self.refuses:
                 raise EnvironmentFailure("DELETE /admin/disk of b-1 was answered with 500")
             return await super().ask(instance, request)

@@ -32,7 +32,7 @@ class SmallWorld:
     pids: dict[str, int | None] = field(default_factory=dict)
     """Processes that are not 1."""
     answers: dict[str, object] = field(default_factory=dict)
-    """What instances answer to a GET, as JSON."""
+    """What instances answer, as JSON; a list is what each of several workers does."""
     log: list[tuple[str, str]] = field(default_factory=list)
 
     @property
@@ -106,7 +106,7 @@ class SmallWorld:
     def pid_of(self, instance: str) -> int | None:
         return self.pids.get(instance, 1)
 
-    async def ask(self, instance: str, request: Request) -> bytes:
+    async def ask(self, instance: str, request: Request) -> tuple[bytes, ...]:
         match request.method:
             case "GET":
                 self.log.append((f"GET {request.path}", instance))
@@ -116,4 +116,5 @@ class SmallWorld:
             case _:
                 self.hooked.add(instance)
                 await self._harm(f"{request.method} {request.path} {request.json}".strip(), instance)
-        return json.dumps(self.answers.get(instance)).encode()
+        answers = self.answers.get(instance)
+        return tuple(json.dumps(one).encode() for one in (answers if isinstance(answers, list) else [answers]))

@@ -117,6 +117,18 @@ def test_a_recovery_is_not_compared_with_a_baseline_of_one_run():
     assert worse.tests == 1, "the share alone"
 
 
+def test_a_system_that_does_not_come_back_any_more_is_worse_where_all_runs_came_back():
+    never = {"e0.yaml": figures((0,), recovery_s=())}
+    worse = compare(baseline_of(1, figures((0, 0, 0), recovery_s=(0.0, 0.25, 0.0))), never, form="quick")
+    assert worse.experiments == {
+        "e0.yaml": (
+            "the steady state was not seen to hold again after healing, as it did in the resilience baseline's 3 runs",
+        )
+    }
+    doubtful = baseline_of(1, figures((0, 0, 0), recovery_s=(0.0, 0.25)))
+    assert compare(doubtful, never, form="quick").experiments == {}
+
+
 def test_what_the_baseline_does_not_know_is_told():
     worse = compare(baseline_of(1, figures((0,))), {"new.yaml": figures((9,))}, form="quick")
     assert worse.unknown == ("new.yaml",)

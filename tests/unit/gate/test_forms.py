@@ -13,6 +13,7 @@ from chaos.environment import Backend
 from chaos.experiment.model import PhaseName
 from chaos.gate.forms import (
     APART,
+    QUICK_START_LAG_S,
     STORY_S,
     Quick,
     entries_of,
@@ -75,8 +76,16 @@ def test_a_second_attempt_has_all_of_the_fault_phase_at_the_experiments_own_rate
     again = entry_of("gateway_kill").again
     assert again.form is Form.BRIEF
     assert again.experiment.phases == job.experiment.phases
-    assert again.experiment.load == job.experiment.load
-    assert again.replay == job.replay
+    assert again.experiment.load == replace(job.experiment.load, max_start_lag_s=QUICK_START_LAG_S)
+    assert again.replay == f"{job.replay} --set load.max_start_lag=500ms"
+
+
+def test_a_load_that_may_be_later_than_that_stays_as_it_is():
+    (job,) = shipped("gateway_kill")
+    patient = replace(job.experiment, load=replace(job.experiment.load, max_start_lag_s=2.0))
+    (entry,) = entries_of([replace(job, experiment=patient)], Quick())
+    assert entry.again.experiment.load == patient.load
+    assert entry.again.replay == job.replay
 
 
 def test_a_replay_of_the_quick_form_says_so():
@@ -90,7 +99,7 @@ def test_a_surge_needs_a_load_of_its_own_and_is_told_so():
     (job,) = shipped("play/thundering_herd")
     assert entry.job.form is Form.BRIEF
     assert entry.why_not_quick == "its load has a surge"
-    assert entry.job.experiment.load == job.experiment.load
+    assert entry.job.experiment.load == replace(job.experiment.load, max_start_lag_s=QUICK_START_LAG_S)
     assert entry.job.plan.surges[0].rate_per_s == 60.0
     assert entry.job.experiment.phases[PhaseName.FAULT] == 1.0 + 4.0 + STORY_S, "until its story is told"
 

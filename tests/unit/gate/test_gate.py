@@ -12,7 +12,7 @@ import pytest
 
 from chaos.errors import Outcome
 from chaos.gate import gate as gate_module
-from chaos.gate.baseline import Figures
+from chaos.gate.baseline import Figures, Worse
 from chaos.gate.forms import Entry, Quick, entries_of, groups_of
 from chaos.gate.gate import Gate, SilentTable
 from chaos.jobs import Job
@@ -124,6 +124,32 @@ def test_a_second_run_that_does_not_tell_is_made_once_more_as_ever(monkeypatch):
 def test_a_second_run_may_find_a_violation(monkeypatch):
     _, _, report = run(monkeypatch, {"oca_outage": [1.4, VIOLATED]})
     assert report.outcome is VIOLATED
+
+
+def test_a_control_that_is_run_as_a_test_of_its_own_has_its_own_verdict(monkeypatch):
+    """As ``pytest --chaos-control`` does."""
+    suite = ScriptedSuite({"oca_outage": [INCONCLUSIVE, VIOLATED]})
+    monkeypatch.setattr(gate_module, "Suite", suite)
+    (entry,) = entries_of(shipped("oca_outage", control=True), Quick())
+    alone = replace(entry, job=entry.control, again=entry.control_again, control=None, control_again=None)
+    row = asyncio.run(Gate(SuiteOptions(), (), table=SilentTable()).run_entry(1, alone))
+    assert [one.outcome for one in row.verdicts] == [INCONCLUSIVE, VIOLATED]
+    assert (row.verdict.outcome, row.control) == (VIOLATED, None)
+    assert [job.is_control for job in suite.jobs] == [True, True]
+
+
+def test_what_is_worse_twice_stays_worse_whatever_its_control_says(monkeypatch):
+    suite = ScriptedSuite({"oca_outage": [1.4, 1.3, HELD]})
+    monkeypatch.setattr(gate_module, "Suite", suite)
+    entries = entries_of(shipped("oca_outage", control=True), Quick())
+    gate = Gate(SuiteOptions(), groups_of(entries, Quick()), table=SilentTable(), looks_worse=slow)
+    asyncio.run(gate.run())
+    (path,) = slow(gate.figures())
+    worse = Worse(experiments={str(path): (SLOWER,)}, together=(), unknown=(), tests=1)
+    (row,) = gate.report(form="quick", seed=1, worse=worse, names={path: str(path)}).rows
+    assert [one.outcome for one in row.verdicts] == [INCONCLUSIVE, HELD]
+    assert row.control is not None
+    assert row.outcome is VIOLATED
 
 
 def test_the_journal_of_a_shared_run_says_what_became_of_each_of_its_parts(monkeypatch, tmp_path):

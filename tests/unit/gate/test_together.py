@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from chaos.errors import Outcome
 from chaos.experiment.model import PhaseName
+from chaos.experiment.plan import overlaps
 from chaos.gate.forms import QUICK_TOGETHER, Entry, Quick, entries_of, groups_of
 from chaos.gate.together import grouped, join, reach_of, told_apart
 from chaos.jobs import Form, Job, start_of
@@ -46,6 +47,8 @@ def test_nobody_meets_the_faults_of_two():
             assert one.job.load == other.job.load
             assert start_of(one.job) == start_of(other.job)
             assert one.job.form is Form.STANDING
+        joined = join([entry.job for entry in group])
+        assert overlaps(joined.plan, joined.experiment.file) == [], "each has drawn its victims for itself"
 
 
 def test_the_shipped_experiments_take_half_as_many_runs():

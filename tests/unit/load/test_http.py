@@ -90,6 +90,27 @@ def answer_in_pieces(server: Server, connection: socket.socket) -> None:
     server.reads(connection)
 
 
+def answer_a_head(server: Server, connection: socket.socket) -> None:
+    server.reads(connection)
+    connection.sendall(ANSWER.removesuffix(b"hello"))
+    server.reads(connection)
+    connection.sendall(ANSWER)
+
+
+def answer_after_a_hint(server: Server, connection: socket.socket) -> None:
+    for _ in range(2):
+        server.reads(connection)
+        connection.sendall(b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n")
+        time.sleep(0.05)  # so that it arrives alone
+        connection.sendall(ANSWER)
+
+
+def answer_without_a_body(server: Server, connection: socket.socket) -> None:
+    for status in (b"204 No Content", b"304 Not Modified"):
+        server.reads(connection)
+        connection.sendall(b"HTTP/1.1 " + status + b"\r\nContent-Length: 5\r\n\r\n")
+
+
 def test_a_connection_is_kept_alive_and_used_again():
     with serving(answer_twice) as server:
         connection = Connection(server.address)
@@ -144,6 +165,30 @@ def test_an_answer_in_pieces_is_put_together():
         assert connection.is_open
         connection.close()
     assert answer.body == b"hello"
+
+
+def test_an_answer_to_a_head_ends_with_its_headers_whatever_length_they_tell():
+    with serving(answer_a_head) as server:
+        connection = Connection(server.address)
+        answers = [connection.request(method, "/", timeout_s=2.0) for method in ("HEAD", "GET")]
+        connection.close()
+    assert [(answer.status, bytes(answer.body)) for answer in answers] == [(200, b""), (200, b"hello")]
+
+
+def test_an_interim_answer_is_not_taken_for_the_answer():
+    with serving(answer_after_a_hint) as server:
+        connection = Connection(server.address)
+        answers = [connection.request("GET", "/", timeout_s=2.0) for _ in range(2)]
+        connection.close()
+    assert [(answer.status, bytes(answer.body)) for answer in answers] == [(200, b"hello")] * 2
+
+
+def test_an_answer_with_a_status_that_has_no_body_is_not_waited_for():
+    with serving(answer_without_a_body) as server:
+        connection = Connection(server.address)
+        answers = [connection.request("GET", "/", timeout_s=2.0) for _ in range(2)]
+        connection.close()
+    assert [(answer.status, bytes(answer.body)) for answer in answers] == [(204, b""), (304, b"")]
 
 
 def test_a_port_that_nobody_listens_on_refuses():

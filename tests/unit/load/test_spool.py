@@ -50,6 +50,12 @@ def test_a_sample_of_a_group_that_there_is_not_is_none(rest):
         Sample.from_line(f'["play",1.0,1.5,"ok",{{}},{rest}]')
 
 
+@pytest.mark.parametrize("value", ["null", '"many"', "[1.0]"])
+def test_a_value_that_is_no_number_is_no_sample(value):
+    with pytest.raises(ValueError, match=r"not a sample"):
+        Sample.from_line(f'["play",1.0,1.5,"ok",{{"size":{value}}}]')
+
+
 def test_closing_writes_what_is_left_and_drops_what_comes_after(tmp_path):
     recorder = Recorder(tmp_path)
     recorder.record("play", 1.0, 2.0, SampleOutcome.OK)

@@ -116,7 +116,8 @@ def test_a_probe_holds_the_load_after_healing_and_keeps_its_trigger():
 
 
 def test_the_replay_of_a_probe_is_the_probe(project: Project):
-    load = "load: {locustfile: load.py, rate: 30/s, surges: [{rate: 90/s, for: 1s}]}"
+    surges = "[{at: 2s, rate: 90/s}, {rate: 60/s, for: 1s}]"
+    load = f"load: {{locustfile: load.py, rate: 30/s, surges: {surges}}}"
     found, topology = project.load(load=load, metastability="metastability: {hold: 12500ms}")
     replay = f"chaos run {project.file} --seed 7 --set metastability.trials=3"
     job = Job(experiment=found, topology=topology, plan=plan(found, topology, 7), disabled=(), replay=replay)

@@ -5,7 +5,7 @@ OWNER = Owner(pid=4711, start_ticks=99)
 
 def test_what_is_not_marked_done_is_left_in_the_order_of_undoing(tmp_path):
     ledger = Ledger(tmp_path / "ledger", OWNER)
-    ledger.add(Entry(undo=Undo.REMOVE_FOLDER, folder="/f"))
+    ledger.add(Entry(undo=Undo.KILL_MARKED, run="r"))
     ledger.add(Entry(undo=Undo.DELETE_PROXY, url="http://h:1", proxy="p"))
     undone = ledger.add(Entry(undo=Undo.DELETE_TOXIC, url="http://h:1", proxy="p", toxic="t1"))
     ledger.add(Entry(undo=Undo.DELETE_TOXIC, url="http://h:1", proxy="p", toxic="t2"))
@@ -20,9 +20,9 @@ def test_what_is_not_marked_done_is_left_in_the_order_of_undoing(tmp_path):
     assert [(entry.undo, entry.pid, entry.toxic) for entry in left] == [
         (Undo.KILL_GROUP, 2, ""),  # the latest first
         (Undo.KILL_GROUP, 1, ""),
+        (Undo.KILL_MARKED, 0, ""),
         (Undo.DELETE_TOXIC, 0, "t2"),
         (Undo.DELETE_PROXY, 0, ""),
-        (Undo.REMOVE_FOLDER, 0, ""),
     ]
 
 
