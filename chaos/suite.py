@@ -121,7 +121,6 @@ class Suite:
             environment = await self._environment_for(job)
             if job.form is Form.STANDING:
                 standing = await self._stand(environment, number, job)
-                await _check_well(environment)
                 run = brief = StandingRun(load=standing.lend(), **_what(environment, job, self._emit))
                 verdict = await run.execute()
                 self._worn = job.experiment.leaves_traces or not brief.returned
@@ -260,10 +259,10 @@ class Suite:
         The steady state must have held in its baseline, which is measured again otherwise, and hold now; where it does
         not in time, something of an earlier run is left, and the target is started anew.
         """
-        standing = await self._standing_for(environment, job)
+        standing = self._standing_for(job)
         if standing is not None:
             await standing.warm_for(job.warm_up_s)
-            if await self._is_steady(standing, job):
+            if await self._is_steady(standing, job) and not await environment.unhealed():
                 return standing
             self._worn = True
         await self._end_standing()
@@ -272,6 +271,7 @@ class Suite:
         self._standing = (job.load, driver, standing)
         await standing.begin(warm_up_s=job.warm_up_s)
         await self._is_steady(standing, job)  # where it is not, the run will say so
+        await _check_well(environment)
         return standing
 
     async def _is_steady(self, standing: StandingLoad, job: Job) -> bool:
@@ -287,13 +287,13 @@ class Suite:
             await clock.sleep_until(clock.monotonic_s() + LOOK_EVERY_S)
         return True
 
-    async def _standing_for(self, environment: Environment, job: Job) -> StandingLoad | None:
+    def _standing_for(self, job: Job) -> StandingLoad | None:
         """Return the load that stands, if it is what the job wants and will stand for as long as it takes."""
         if self._standing is None or self._worn or self._started_as != start_of(job):
             return None
         load, _, standing = self._standing
         ends_s = standing.age_s + job.plan.duration_s
-        if load != job.load or standing.over or ends_s > STANDING_MOST_S or await environment.unhealed():
+        if load != job.load or standing.over or ends_s > STANDING_MOST_S:
             return None
         return standing
 
@@ -331,8 +331,8 @@ async def _check_well(environment: Environment) -> None:
     limit_s = clock.monotonic_s() + ANSWERS_WITHIN_S
     while left := await environment.unhealed():
         if clock.monotonic_s() > limit_s or not all(one.endswith(UNANSWERED) for one in left):
-            deaths = environment.deaths[-1:]
-            last = [line for death in deaths for line in (f"{death.instance}: {death.status}", *death.last_lines)]
+            died = [death for death in environment.deaths if any(one.startswith(f"{death.instance} ") for one in left)]
+            last = [line for death in died[-1:] for line in (f"{death.instance}: {death.status}", *death.last_lines)]
             raise EnvironmentFailure(
                 f"the target was healthy, and is not any more now that the run is to begin: {', '.join(left)}",
                 details=last,

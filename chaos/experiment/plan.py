@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import accumulate
@@ -26,6 +26,8 @@ SURGE = "surge"
 """What events and receipts call a surge, where faults have their kind."""
 
 _ROUNDING = 1e-9
+_DIGITS = 9
+"""Moments are rounded, so that a fault that begins when another ends does so whatever the phase begins at."""
 
 
 class Action(StrEnum):
@@ -56,6 +58,10 @@ class PlannedFault:
         if not held or other.entry.fault.holds != held:
             return ()
         return tuple(victim for victim in self.victims if victim in other.victims)
+
+    def meets(self, other: PlannedFault) -> bool:
+        """Return whether both hold the same of a victim at one time, so that the end of one would end the other."""
+        return self.at_s < other.until_s and other.at_s < self.until_s and bool(self.contested(other))
 
     def follows(self, other: PlannedFault) -> bool:
         """Return whether it takes a victim over from the other one, and so has to wait until that is taken back."""
@@ -171,40 +177,28 @@ def plan(experiment: Experiment, topology: Topology, seed: int) -> Plan:
 
     Each fault draws its victims from a generator of its own, seeded with the seed and the fault's place in the list, so
     that a change of one fault leaves the choices of the others as they are, and ``pick: 3`` keeps the two that
-    ``pick: 2`` had chosen.
+    ``pick: 2`` had chosen. Of equals it prefers victims of which no other fault holds the same at that time.
     """
     ends = tuple(accumulate(experiment.phases[name] for name in PhaseName))
     starts = (0.0, *ends[:-1])
     phases = dict(zip(PhaseName, zip(starts, ends, strict=True), strict=True))
     fault_start_s, fault_end_s = phases[PhaseName.FAULT]
     longest = (fault_start_s, fault_end_s + experiment.verdict.extend_s)
-    planned = []
-    for index, entry in enumerate(experiment.faults, start=1):
-        chosen = _choose(entry, topology, f"{seed}/{index}")
-        planned.append(
-            PlannedFault(
-                name=f"{index}-{entry.fault.kind}",
-                entry=entry,
-                instances=tuple(one.name for one in chosen),
-                victims=victims(entry.selector, topology, chosen, entry.fault.layer),
-                at_s=fault_start_s + entry.at_s,
-                until_s=_end_s(entry, longest),
-            )
-        )
+    faults = _plan_faults(experiment.faults, topology, seed, longest)
     surges = tuple(
         PlannedSurge(
             name=f"{number}-{SURGE}",
-            at_s=fault_start_s + one.at_s,
+            at_s=_at_s(one, longest),
             until_s=_end_s(one, longest),
             rate_per_s=one.rate_per_s,
             base_per_s=experiment.load.rate_per_s,
         )
-        for number, one in enumerate(experiment.load.surges, start=len(planned) + 1)
+        for number, one in enumerate(experiment.load.surges, start=len(faults) + 1)
     )
     return Plan(
         seed=seed,
         phases=phases,
-        faults=tuple(planned),
+        faults=faults,
         surges=surges,
         scaled=topology.scaled,
         extend_s=experiment.verdict.extend_s,
@@ -220,17 +214,18 @@ def overlaps(made: Plan, file: Path) -> list[Problem]:
         Problem(file=str(file), line=later.entry.line, key=f"faults.{index}", message=_overlap(earlier, later))
         for index, later in enumerate(made.faults)
         for earlier in made.faults[:index]
-        if earlier.at_s < later.until_s and later.at_s < earlier.until_s and later.contested(earlier)
+        if later.meets(earlier)
     ]
 
 
 def _overlap(earlier: PlannedFault, later: PlannedFault) -> str:
     drawn = any(one.entry.selector.pick is not None for one in (earlier, later))
+    otherwise = ", or a smaller 'pick'" if drawn else ""
     return (
         f"{later.name} ({_when(later.entry)}) and {earlier.name} ({_when(earlier.entry)}) both hold "
         f"{later.entry.fault.holds} of {_listed(later.contested(earlier))}, and the first of them to end would end the "
         "other one, too; let one begin ('at') when the other has ended ('for'), or let them fall on others "
-        f"('where', 'from'{', or another --seed' if drawn else ''})"
+        f"('where', 'from'{otherwise})"
     )
 
 
@@ -240,20 +235,44 @@ def _when(entry: FaultEntry) -> str:
     return f"{format_duration(entry.at_s)} to {until}"
 
 
+def _plan_faults(
+    entries: Sequence[FaultEntry], topology: Topology, seed: int, phase: tuple[float, float]
+) -> tuple[PlannedFault, ...]:
+    planned: dict[int, PlannedFault] = {}
+    # Those whose victims are drawn come behind those whose victims are named, to be able to keep out of their way.
+    for index, entry in sorted(enumerate(entries, start=1), key=lambda one: one[1].selector.pick is not None):
+        chosen = candidates(entry.selector, topology)
+        if entry.selector.pick is not None:
+            alone = {one.name: _placed(index, entry, topology, [one], phase) for one in chosen}
+            # A generator seeded with a text gives the same numbers in every process and on every machine.
+            ranking = random.Random(f"{seed}/{index}").sample(list(alone), len(alone))
+            ranking.sort(key=lambda name: any(alone[name].meets(other) for other in planned.values()))
+            picked = ranking[: entry.selector.pick]
+            chosen = tuple(one for one in chosen if one.name in picked)
+        planned[index] = _placed(index, entry, topology, chosen, phase)
+    return tuple(planned[index] for index in sorted(planned))
+
+
+def _placed(
+    index: int, entry: FaultEntry, topology: Topology, instances: Sequence[Instance], phase: tuple[float, float]
+) -> PlannedFault:
+    return PlannedFault(
+        name=f"{index}-{entry.fault.kind}",
+        entry=entry,
+        instances=tuple(one.name for one in instances),
+        victims=victims(entry.selector, topology, instances, entry.fault.layer),
+        at_s=_at_s(entry, phase),
+        until_s=_end_s(entry, phase),
+    )
+
+
+def _at_s(one: FaultEntry | Surge, phase: tuple[float, float]) -> float:
+    return round(phase[0] + one.at_s, _DIGITS)
+
+
 def _end_s(one: FaultEntry | Surge, phase: tuple[float, float]) -> float:
     start_s, end_s = phase
-    return end_s if one.for_s is None else min(end_s, start_s + one.at_s + one.for_s)
-
-
-def _choose(entry: FaultEntry, topology: Topology, key: str) -> tuple[Instance, ...]:
-    """Return the instances a fault falls on, in the order of the file."""
-    eligible = candidates(entry.selector, topology)
-    if entry.selector.pick is None:
-        return eligible
-    # A generator seeded with a text gives the same numbers in every process and on every machine.
-    ranking = random.Random(key).sample(eligible, len(eligible))
-    chosen = {one.name for one in ranking[: entry.selector.pick]}
-    return tuple(one for one in eligible if one.name in chosen)
+    return end_s if one.for_s is None else min(end_s, round(start_s + one.at_s + one.for_s, _DIGITS))
 
 
 def _listed(names: tuple[str, ...]) -> str:

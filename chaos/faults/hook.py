@@ -64,7 +64,7 @@ class Hook(CheckedSettings):
     @property
     def holds(self) -> str:
         """What its undo ends, whoever began it."""
-        return "" if self.undo == NO_UNDO else f"what {self.undo} ends"
+        return "" if self.undo == NO_UNDO else f"what {' '.join(filter(None, (self.undo, self.undo_json)))} ends"
 
     def target_settings(self) -> Sequence[tuple[str, str]]:
         """Return those in braces."""

@@ -111,6 +111,7 @@ class Link:
         if not isinstance(toxic.toxic, HttpToxic):
             for direction, stage in toxic.stages(now_s, self.number):
                 self.pipe(direction).replace_stage(now_s, toxic.name, stage)
+            self.keep_in_step(now_s)
             return
         hit, felt = toxic.hits(self.number), self.conversation is not None and self.conversation.has(toxic.name)
         if hit and felt and self.conversation is not None:
@@ -128,7 +129,7 @@ class Link:
                 self.pipe(direction).remove_stage(now_s, toxic.name)
         elif self.conversation is not None:
             self.conversation.remove(now_s, toxic.name)
-            self.keep_in_step(now_s)
+        self.keep_in_step(now_s)
 
     def toxic_names(self) -> list[str]:
         """Return the names of the toxics that work on this link."""

@@ -254,7 +254,12 @@ class Lifecycle(Generic[T]):
 
     def _is_late(self, call: RunningCall, now_s: float) -> bool:
         """Whether a deadline has come, the call's own or one around it that it keeps."""
-        return now_s >= call.at_s or (self._inherits_deadline and now_s >= call.outer.at_s)
+        if now_s >= call.at_s:
+            return True
+        scope = call.outer
+        while self._inherits_deadline and scope.at_s > now_s and scope.outer is not scope:
+            scope = scope.outer
+        return self._inherits_deadline and now_s >= scope.at_s
 
     def _ended(self, outcome: str, now_s: float, duration_s: float | None) -> None:
         """Count a call, and tell those who listen."""

@@ -28,6 +28,10 @@ ENTRIES_MAX = 1_000
 """The most answers that one context keeps; beyond it calls are not shared any more."""
 
 
+_EARLY_S = 0.001
+"""So much before its moment a timer may fire: uvloop knows whole milliseconds."""
+
+
 class GaveUp(Exception):  # noqa: N818 - it names what happened
     """Whoever waited for a shared call has no time left for it."""
 
@@ -132,7 +136,7 @@ class RequestContext:
             shared.waiting -= 1
             if not shared.task.done() and shared.waiting == 0:
                 # The deadline may be that of a command around us, which cancels us in the same moment.
-                shared.abandon(loop.time(), late=gave_up or loop.time() >= until_s)
+                shared.abandon(loop.time(), late=gave_up or loop.time() >= until_s - _EARLY_S)
                 if self._shared.get(key) is shared:
                     del self._shared[key]
         if gave_up:

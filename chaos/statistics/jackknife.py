@@ -32,7 +32,7 @@ class Estimate:
     silence: float = 0.0
     """Where nothing has happened at all: 1 / sum of wholes, by which the upper end is bounded; 0 when something has."""
     one: float = 0.0
-    """What one event more would add: 1 / sum of wholes; 0 of what does not come in events."""
+    """What one event more would add: 1 / sum of wholes, where wholes are numbers of attempts; 0: nobody knows."""
 
     def interval(self, alpha: float) -> tuple[float, float]:
         """Return the lower and the upper end, each of which is wrong in a share ``alpha`` of all runs.

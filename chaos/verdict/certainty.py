@@ -322,6 +322,8 @@ def _of_figure(check: RuleCheck, span: Span, threshold: float) -> _Scale:
     is_share = check.metric.measure is Measure.RATIO and check.metric.field in check.metric.per and not check.upward
 
     before = None if check.baseline.span is None else _estimated(check, _figures(check, check.baseline.span))
+    if before is not None and check.baseline.span is not None and check.metric.measure is Measure.RATIO:
+        before = replace(before, one=1.0 / max(1, check.own_samples(check.baseline.span)))  # one session in full
 
     def sure(seconds: Sequence[Second]) -> Estimate | None:
         own = _beside_the_baseline(check, span, _estimated(check, seconds), before)

@@ -30,7 +30,7 @@ from chaos.topology.model import Topology
 from chaos.verdict.briefly import holds_briefly
 from chaos.verdict.machine import MachinePhase, starved, worn_out
 from chaos.verdict.model import PhaseResult, ReceiptResult, RuleResult, Verdict
-from chaos.verdict.recovery import WINDOW_S, is_silent, steady_in
+from chaos.verdict.recovery import WINDOW_S, is_silent, last_told, steady_in
 from chaos.verdict.rules import Baseline, RuleCheck, Span, checks_of
 from chaos.verdict.ruling import rule_on
 from chaos.verdict.units import figure, plural
@@ -343,20 +343,28 @@ def _find_recovery(findings: _Findings, case: _Case, recovered_s: float | None) 
             f"{figure(within_s, 's')}: that takes {WINDOW_S:g} s more"
         )
         return
-    checks, last = case.checks(), (end_s - WINDOW_S, end_s)
+    checks = case.checks()
+    last = last_told(checks, start_s, end_s)
+    in_last = f"in the last {figure(last[1] - last[0], 's')}"
     if steady_in(checks, last) is None:
         groups = " of the two groups" if all(check.rule.of_control_group for check in checks) else ""
         findings.unknown.append(
-            f"the last {WINDOW_S:g} s after healing hold too few attempts{groups} to see the steady state hold again; "
+            f"{in_last} there were too few attempts{groups} to see the steady state hold again; "
             "leave recover_within out, add a rule about more frequent attempts, or raise the load"
         )
         return
     broken = [_state(check, last) for check in checks if holds_briefly(check, last) is False]
-    silent = [f"no {check.metric.of} was attempted" for check in checks if is_silent(check, last)]
+    silent = [_silence(check, last) for check in checks if is_silent(check, last)]
     findings.violated.append(
         f"the steady state did not hold again in the {seen} after healing"
-        + "".join(f": in the last {WINDOW_S:g} s {why}" for why in [*broken, *silent][:1])
+        + "".join(f": {in_last} {why}" for why in [*broken, *silent][:1])
     )
+
+
+def _silence(check: RuleCheck, span: Span) -> str:
+    """Say why there is nothing to measure where there should be."""
+    number = check.tally(span).total
+    return f"all of {plural(check.metric.of, number)} were refused" if number else f"no {check.metric.of} was attempted"
 
 
 def _phase_results(case: _Case) -> tuple[PhaseResult, ...]:

@@ -16,7 +16,7 @@ WINDOW_S = 3.0
 STEP_S = 0.25
 """Windows begin this far apart; also the resolution of the answer."""
 SILENCE_ATTEMPTS = 5.0
-"""Where so many attempts are due by the baseline's rate and none comes, that is no chance: of a Poisson count with this
+"""Where so many samples are due by the baseline's rate and none comes, that is no chance: of a Poisson count with this
 mean, zero has a probability of exp(-5), 0.7 %."""
 
 
@@ -32,8 +32,9 @@ def recovery_s(
 
     The smallest r, in steps of 0.25 s, such that every window ``[t, t + 3 s)`` with t >= healed + r holds, up to the
     end of the recovery phase. Later windows count too: a system that is well for a second and then falls back has not
-    recovered. When a window holds is said at ``steady_in``; one that does not tell is passed over. Rules "of baseline"
-    refer to the baseline phase.
+    recovered. When a window holds is said at ``steady_in``. One that does not tell is passed over, unless it and its
+    neighbours that do not are together so long that their silence does (``is_silent``). Rules "of baseline" refer to
+    the baseline phase.
 
     0.0 means that the first window after healing held already. None also when the recovery phase is shorter than
     one window: then nothing was shown.
@@ -43,14 +44,27 @@ def recovery_s(
     checks = checks_of(rules, topology.metrics, store, baseline)
     windows = math.floor((end_s - healed_at_s - WINDOW_S) / STEP_S + 1e-9) + 1
     recovered: float | None = None
+    untold_until_s: float | None = None
     for step in reversed(range(windows)):  # from the end, as far back as windows hold
         start_s = healed_at_s + step * STEP_S
         steady = steady_in(checks, (start_s, start_s + WINDOW_S))
-        if steady is False:
+        if steady is None:
+            untold_until_s = start_s + WINDOW_S if untold_until_s is None else untold_until_s
+            if any(is_silent(check, (start_s, untold_until_s)) for check in checks):
+                break
+            continue
+        if not steady:
             break
-        if steady:
-            recovered = step * STEP_S
+        recovered, untold_until_s = step * STEP_S, None
     return recovered
+
+
+def last_told(checks: Sequence[RuleCheck], start_s: float, end_s: float) -> Span:
+    """Return the end of a recovery phase by which its outcome is told: a window, longer where nothing tells in it."""
+    span = (end_s - WINDOW_S, end_s)
+    while span[0] - STEP_S >= start_s and all(holds_briefly(one, (span[0] - STEP_S, end_s)) is None for one in checks):
+        span = (span[0] - STEP_S, end_s)
+    return span
 
 
 def steady_in(checks: Sequence[RuleCheck], window: Span) -> bool | None:
@@ -58,8 +72,8 @@ def steady_in(checks: Sequence[RuleCheck], window: Span) -> bool | None:
 
     It holds when no rule is broken in it and at least one was measured; how a rule is compared in so few samples (rates
     may miss by two standard errors, one failed attempt alone is no relapse) is said at ``chaos.verdict.briefly``. A
-    window without anything to measure tells nothing, unless attempts were due in it and none came: then the users
-    themselves are stuck, as those of a closed load are whose requests hang.
+    window without anything to measure tells nothing, unless several were due in it: then the users themselves are
+    stuck, as those of a closed load are whose requests hang, or all of them are refused.
     """
     told = [holds_briefly(check, window) for check in checks]
     if False in told:
@@ -70,9 +84,9 @@ def steady_in(checks: Sequence[RuleCheck], window: Span) -> bool | None:
 
 
 def is_silent(check: RuleCheck, window: Span) -> bool:
-    """Return whether none of a rule's attempts were made in a window where, by the baseline, several were due."""
+    """Return whether there is nothing for a rule to measure in a window where, by the baseline, there should be."""
     before = check.baseline.span
-    if before is None or check.tally(window).total:
+    if before is None or check.own_samples(window):
         return False
-    due = check.tally(before).total / (before[1] - before[0]) * (window[1] - window[0])
+    due = check.own_samples(before) / (before[1] - before[0]) * (window[1] - window[0])
     return due >= SILENCE_ATTEMPTS

@@ -35,7 +35,7 @@ from chaos.resilience import (
 )
 from chaos.resilience.shedding import Priority
 from chaos.resilience.web import Rejected, Reply, ServiceOverloaded, isolate
-from chaos.resilience.web.shedding import SHED_HEADER
+from chaos.resilience.web.server import SHED_HEADER
 from targets.playback.admin import AdminGate, nowhere
 from targets.playback.gateway_routes import CANARY_HEADER
 from targets.playback.service import Context, application, json_or_none, json_response, unavailable

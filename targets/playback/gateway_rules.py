@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 from zlib import crc32
 
+from yarl import URL
+
 from targets.playback import tokens
 from targets.playback.gateway_filters import Answer, Exchange, Filter, Stage
 from targets.playback.gateway_keys import GatewayKeys
@@ -191,8 +193,8 @@ class Deny:
     def from_json(cls, name: str, order: int, settings: Mapping[str, object]) -> Deny:
         """Read its settings. Raises InvalidFilter."""
         match settings.get("path"):
-            case str(path) if path.startswith("/") and len(path) <= PATH_MAX:
-                pass
+            case str(given) if given.startswith("/") and len(given) <= PATH_MAX:
+                path = URL(f"http://any{given}").raw_path  # as the path of an exchange is written
             case other:
                 raise InvalidFilter(f"settings.path: {other!r} is no path like '/home' or '/account/*'")
         status, percent = settings.get("status", 503), settings.get("percent", 100)

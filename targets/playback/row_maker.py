@@ -5,10 +5,10 @@ outbox"), and goes only when the row is in a zone of the cache. The instance tha
 whatever it leaves undone, because it was killed or no cache was there, is found by the sweep of whichever instance
 comes first.
 
-One zone that is away does not hold up the other: whoever could not write a row to it keeps that in mind, and makes the
-row anew for it when it is back. That is a promise for `LACKING_MAX` rows and for as long as the instance lives. Beyond
-it the zone shows an old row until an event changes it, or for ``rows_ttl_s`` at most; and so it may when two instances
-make the same row within milliseconds, and the older one arrives last.
+One zone that is away does not hold up the other for longer than a write may take: whoever could not write a row to it
+keeps that in mind, and makes the row anew for it when it is back. That is a promise for `LACKING_MAX` rows and for as
+long as the instance lives. Beyond it the zone shows an old row until an event changes it, or for ``rows_ttl_s`` at
+most; and so it may when two instances make the same row within milliseconds, and the older one arrives last.
 """
 
 from __future__ import annotations
@@ -174,6 +174,8 @@ class RowZone:
 
     async def write(self, rows: Sequence[Entry]) -> bool:
         """Write rows; return whether they are there. Those that are not are kept in mind."""
+        if not rows:
+            return True
         try:
             async with self._writing():
                 await self._zone.write(rows)

@@ -15,12 +15,12 @@ from chaos import clock, runner
 from chaos import suite as suite_module
 from chaos.environment import Backend
 from chaos.errors import NOT_HEALED, UNANSWERED, Outcome, UsageError
-from chaos.events import Event, FaultApplied, PhaseStarted, RunEnded, TargetReady, TargetStarting
+from chaos.events import Event, FaultApplied, FaultHealed, PhaseStarted, RunEnded, TargetReady, TargetStarting
 from chaos.experiment.model import FaultEntry, PhaseName, Selector
 from chaos.experiment.plan import plan
 from chaos.faults.base import Fault
 from chaos.faults.hook import Hook
-from chaos.faults.host import Kill
+from chaos.faults.host import Kill, Pause
 from chaos.jobs import Job
 from chaos.metastability.probing import not_healthy_again
 from chaos.reports.plain import QuietView
@@ -115,6 +115,11 @@ def job(harness: Harness, fault: Fault, *, seed: int = 1, locustfile: Path | Non
     )
 
 
+def with_faults(made: Job, *entries: FaultEntry) -> Job:
+    asked = replace(made.experiment, faults=entries)
+    return replace(made, experiment=asked, plan=plan(asked, made.topology, made.plan.seed))
+
+
 def suite_of(harness: Harness, *sinks: Callable[[Event], None]) -> Suite:
     options = SuiteOptions(backend=Backend.EMBEDDED)
     return Suite(options, view_for=lambda _: QuietView(), sinks=[harness.events.append, *sinks])
@@ -197,3 +202,26 @@ async def test_the_load_goes_on_for_as_long_as_services_may_take_to_start_and_ea
     assert len(harness.seen(TargetStarting)) == 2
     undone_and_healed_s = 2 * HEALTH_TIMEOUT.kind.most
     assert all(load.duration_s > jobs[0].plan.duration_s + undone_and_healed_s for load in plays.made)
+
+
+async def test_a_fault_that_begins_when_another_ends_on_its_victim_waits_until_that_is_undone(harness, plays):
+    back = Selector(service="back")
+    entries = (
+        FaultEntry(fault=Kill(), selector=back, for_s=0.4),
+        FaultEntry(fault=Pause(), selector=back, at_s=0.4, for_s=0.4),
+        FaultEntry(fault=Kill(), selector=back, at_s=0.8),
+    )
+    only_one = job(harness, Kill(), fault_s=1.6)
+    topology = little_topology(harness.folder, backs=1, metrics=METRICS)
+    suite = suite_of(harness)
+    await suite.run([with_faults(replace(only_one, topology=topology), *entries)])
+    steps = [event for event in harness.events if isinstance(event, FaultApplied | FaultHealed)]
+    assert [(type(step), step.fault) for step in steps] == [
+        (FaultApplied, "1-kill"),
+        (FaultHealed, "1-kill"),
+        (FaultApplied, "2-pause"),
+        (FaultHealed, "2-pause"),
+        (FaultApplied, "3-kill"),
+        (FaultHealed, "3-kill"),
+    ]
+    assert Outcome.ERROR not in outcomes(suite)

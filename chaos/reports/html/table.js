@@ -12,8 +12,7 @@ function dataTable({title, unit, lines}) {
   box.addEventListener("toggle", () => {
     if (!box.open || box.querySelector("table")) return;
     const end = Math.max(...lines.map((line) => line.mean.length * line.width));
-    const narrowest = Math.min(...lines.map((line) => line.width));
-    let step = narrowest;
+    let step = Math.min(...lines.map((line) => line.width));
     while (end / step > TABLE_ROWS_MAX) step *= 2;  // as the width of a line is doubled, so that no bucket is cut in two
     const body = make("tbody");
     for (let from = 0; from < end; from += step) {
@@ -23,7 +22,7 @@ function dataTable({title, unit, lines}) {
     const heads = ["from second", ...lines.map((line) => line.title)].map((one) => make("th", {scope: "col"}, one));
     const caption = make("caption", {class: "unseen"}, title);
     const made = make("table", {}, caption, make("thead", {}, make("tr", {}, ...heads)), body);
-    if (step > narrowest) box.append(make("p", {class: "quiet"}, `Each row is the mean of ${step} s.`));
+    if (step > 1) box.append(make("p", {class: "quiet"}, `Each row is the mean of ${step} s.`));
     box.append(make("div", {class: "scroll tall", tabindex: "0", role: "region", "aria-label": title}, made));
   });
   return box;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import aiohttp
 from aiohttp import web
@@ -23,6 +23,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 RETRY_AFTER_S = 1
 """What a refusal of our own asks its caller to wait, in seconds; the header knows whole ones only."""
+
+SHED_HEADER = "X-Chaos-Shed"
+"""Name of the header of an answer that turns a request away; its value is why. It tells the server's own refusal, which
+another server need not share, from one that the server passes on."""
 
 
 @web.middleware
@@ -65,7 +69,8 @@ def blame_middleware(*failures: type[Exception]) -> Middleware:
     status  raised
     ======  ======================================================================================
     503     ``Overloaded``, ``BulkheadFull``: too much to do, nothing was done; with Retry-After, that of the service
-            behind this one if it was its refusal (whose address is not told: such an answer is often passed on)
+            behind this one if it was its refusal (whose address is not told: such an answer is often passed on). Of a
+            full bulkhead also with ``SHED_HEADER``
     504     ``DeadlineSpent``: the caller's time was over before it could be begun
     502     the rest of ``IsolationError``, ``ServiceFailed``, aiohttp's ``ClientError``, timeouts, ``OSError`` and
             ``failures``: a service behind this one failed
@@ -104,15 +109,16 @@ def _blaming(failure: Exception) -> web.Response:
         case Overloaded():
             return _later(str(failure), failure.retry_after_s)
         case BulkheadFull():
-            return _later(str(failure), RETRY_AFTER_S)
+            return _later(str(failure), RETRY_AFTER_S, {SHED_HEADER: "bulkhead"})
         case DeadlineSpent():
             return web.json_response({"error": str(failure)}, status=504)
         case _:
             return web.json_response({"error": f"{type(failure).__name__}: {failure}"}, status=502)
 
 
-def _later(why: str, retry_after_s: float) -> web.Response:
-    return web.json_response({"error": why}, status=503, headers={"Retry-After": str(math.ceil(retry_after_s))})
+def _later(why: str, retry_after_s: float, more: Mapping[str, str] | None = None) -> web.Response:
+    headers = {"Retry-After": str(math.ceil(retry_after_s)), **(more or {})}
+    return web.json_response({"error": why}, status=503, headers=headers)
 
 
 def isolation_handler(isolation: Isolation) -> Handler:

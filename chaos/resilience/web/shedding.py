@@ -11,14 +11,10 @@ from aiohttp.typedefs import Middleware
 
 from chaos.resilience.deadline import current_scope
 from chaos.resilience.shedding import PRIORITY_HEADER, Priority, Shedder, current_priority, set_priority
-from chaos.resilience.web.server import Handler
+from chaos.resilience.web.server import SHED_HEADER, Handler
 
 EXEMPT = frozenset({"/healthz", "/isolation", "/hystrix.stream", "/metrics"})
 """Paths that are never turned away: who asks how the server is must get an answer when it is busy."""
-
-SHED_HEADER = "X-Chaos-Shed"
-"""Name of the header of an answer that turns a request away; its value is why. It tells the server's own refusal from
-one that the server passes on."""
 
 
 def shedding_middleware(

@@ -175,18 +175,27 @@ def test_two_faults_that_hold_the_same_of_a_victim_at_one_time_are_told_with_nam
     assert said == [expected]
 
 
-def test_of_two_that_were_drawn_only_those_that_meet_are_told_and_that_another_seed_may_do(project: Project):
-    faults = ("{kind: kill, service: box, pick: 1, for: 5s}", "{kind: pause, service: box, pick: 1, at: 1s}")
-    met = 0
-    for seed in range(40):
-        kill, pause = plan(*project.load(faults="faults: [" + ", ".join(faults) + "]"), seed).faults
-        said = said_of(project, *faults, seed=seed)
-        assert bool(said) == (kill.victims == pause.victims)
-        for line in said:
-            assert f"both hold the process of {kill.victims[0]}, and" in line
-            assert line.endswith("('where', 'from', or another --seed)")
-            met += 1
-    assert 0 < met < 40
+def test_victims_are_drawn_out_of_the_way_of_other_faults_for_as_long_as_there_are_any(project: Project):
+    """There are five boxes."""
+    kill, pause = "{kind: kill, service: box, pick: 2, for: 5s}", "{kind: pause, service: box, pick: 3, at: 1s}"
+    named = "{kind: stop, service: box, where: {isp: beta}}"
+    for seed in range(20):
+        assert said_of(project, kill, pause, seed=seed) == []
+        assert said_of(project, kill, named, seed=seed) == []
+        (said,) = said_of(project, kill, pause.replace("pick: 3", "pick: 4"), seed=seed)
+        assert "both hold the process of box-" in said
+        assert said.endswith("('where', 'from', or a smaller 'pick')")
+
+
+@pytest.mark.parametrize("start_s", [4.5, 11.0, 7.3])
+def test_a_fault_may_begin_when_another_ends_whatever_the_phase_begins_at(project: Project, start_s: float):
+    for tenths in range(1, 60):
+        first = f"{{kind: kill, service: orders, at: 300ms, for: {tenths * 100}ms}}"
+        second = f"{{kind: pause, service: orders, at: {300 + tenths * 100}ms}}"
+        loaded = project.load({"phases.baseline": f"{start_s - 3.0:.1f}s"}, faults=f"faults: [{first}, {second}]")
+        made = plan(*loaded, 1)
+        assert overlaps(made, project.file) == []
+        assert made.faults[1].follows(made.faults[0])
 
 
 @pytest.mark.parametrize(

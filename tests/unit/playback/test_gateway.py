@@ -151,6 +151,9 @@ async def test_a_path_that_is_denied_is_denied_however_it_is_written():
         await target.admin("PUT", "/filters/no", {"kind": "deny", "order": 50, "settings": settings})
         for sent in ("/account/cancel", "/account/%63ancel"):
             assert await status_of(target.gateway, "GET", sent) == 403
+        settings = {"path": "/account/übung*", "status": 403}
+        await target.admin("PUT", "/filters/no", {"kind": "deny", "order": 50, "settings": settings})
+        assert await status_of(target.gateway, "GET", "/account/%C3%BCbungen") == 403
         assert service.asked == []
 
 

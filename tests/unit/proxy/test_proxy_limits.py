@@ -310,6 +310,25 @@ async def test_a_caller_that_does_not_read_what_stands_in_for_answers_has_to_wai
             pouring.cancel()
 
 
+async def test_a_caller_who_had_to_wait_goes_on_when_what_held_its_answers_is_gone(new_api):
+    async with listening() as upstream:
+        listen = await new_api.proxy(upstream)
+        await new_api.toxic("http_status", "upstream", body="no")
+        await new_api.toxic("bandwidth", "downstream", name="held", rate=0)
+        flood = Flood()
+        async with calling(listen) as caller:
+            pouring = asyncio.create_task(
+                flood.pour(caller.writer, b"GET /a HTTP/1.1\r\nCookie: %s\r\n\r\n" % (b"0" * 2000) * 100)
+            )
+            await flood.stands_still()
+            sent_bytes = flood.sent_bytes
+            await new_api.remove("held")
+            async with asyncio.timeout(PATIENCE_S):
+                while flood.sent_bytes < sent_bytes + 1_000_000:
+                    assert await caller.reader.read(100_000)
+            pouring.cancel()
+
+
 @needs_proc
 async def test_a_black_hole_takes_all_and_keeps_nothing(new, new_api):
     flood = Flood()

@@ -166,6 +166,17 @@ async def test_a_shared_call_whose_last_caller_had_no_more_time_counts_as_late(a
     assert command.breaker.state == "open", "a dependency that answers no caller in time is found out"
 
 
+@virtual
+async def test_what_a_shared_call_waited_for_counts_as_late_with_it():
+    dependency = make_command(Dependency(), timeout_s=9.0)
+    command = make(dependency, timeout_s=9.0)
+    with RequestContext():
+        with pytest.raises(DeadlineExceeded):
+            await within(0.1, command, "ok", 0.4)
+        await asyncio.sleep(0)
+    assert (events(command), events(dependency)) == ({"timeout": 1}, {"timeout": 1})
+
+
 @pytest.mark.parametrize("shared", [False, True])
 @virtual
 async def test_whoever_gives_up_gets_the_fallback_s_answer(shared):

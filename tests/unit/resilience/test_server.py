@@ -35,6 +35,7 @@ from chaos.resilience.web import (
     isolation_handler,
     request_context_middleware,
 )
+from chaos.resilience.web.server import SHED_HEADER
 
 
 async def ask(handler, *middlewares, headers=None):
@@ -105,7 +106,8 @@ async def test_an_answer_that_is_raised_stays_the_answer_even_when_every_excepti
 
 
 async def test_naming_every_exception_does_not_change_what_a_refusal_means():
-    assert (await ask(raising(BulkheadFull("rank", 3)), blame_middleware(Exception)))[0] == 503
+    status, headers, _ = await ask(raising(BulkheadFull("rank", 3)), blame_middleware(Exception))
+    assert (status, headers[SHED_HEADER]) == (503, "bulkhead"), "it is this server's own refusal"
 
 
 @pytest.mark.parametrize("length", [None, 1000], ids=["chunked", "of known length"])

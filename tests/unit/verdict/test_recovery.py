@@ -7,9 +7,10 @@ import random
 import pytest
 
 from chaos.experiment.model import PhaseName
+from chaos.samples import SampleOutcome
 from chaos.verdict.recovery import recovery_s
 from chaos.verdict.rules import Baseline, checks_of
-from tests.unit.verdict.building import PHASES, TOPOLOGY, every, rule, store_of
+from tests.unit.verdict.building import PHASES, TOPOLOGY, every, rule, sample, store_of
 
 RULES = ("availability >= 99.5%", "sps >= 95% of baseline")
 
@@ -64,6 +65,15 @@ def test_a_recovery_phase_shorter_than_a_window_shows_nothing():
 def test_users_who_are_stuck_are_no_recovery():
     assert recovered(store_of(end_s=30.0), "availability >= 99.5%") is None
     assert recovered(store_of(end_s=41.0), "availability >= 99.5%") is None
+    few = "of 1.3 a second four are due in three seconds, and fourteen in eleven"
+    assert recovered(store_of(per_s=1.3, end_s=33.0), "availability >= 99.5%") is None, few
+
+
+def test_a_system_that_refuses_everybody_has_not_recovered():
+    store = store_of(end_s=35.0)
+    for number in range(450):
+        store.add([sample(35.0 + number / 50, outcome=SampleOutcome.REFUSED)])
+    assert recovered(store, "availability >= 99.5%") is None
 
 
 def test_windows_in_which_rare_attempts_happen_not_to_come_are_passed_over():
