@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.backend import PLAYBACK, ROOT, backend, fetch
 
-pytestmark = [pytest.mark.e2e, pytest.mark.alone]
+pytestmark = pytest.mark.e2e
 
 
 async def test_the_locustfile_works_under_a_plain_locust(tmp_path):
