@@ -15,7 +15,7 @@ from chaos.cli.options import collect_experiments, overrides_of, set_option
 from chaos.errors import Problem, UsageError
 from chaos.experiment.model import Experiment
 from chaos.experiment.parser import load_experiment
-from chaos.experiment.plan import overlaps
+from chaos.experiment.plan import Plan, overlaps
 from chaos.experiment.plan import plan as make_plan
 from chaos.experiment.schema import experiment_schema, topology_schema
 from chaos.faults.base import Fault, Layer
@@ -26,6 +26,7 @@ from chaos.faults.settings import SettingInfo, settings_of
 from chaos.faults.trouble import Extension
 from chaos.reports.gate import clock_time
 from chaos.searching import probes_at_most
+from chaos.topology.model import Topology
 from chaos.topology.parser import load_topology
 from chaos.units import format_percent
 
@@ -57,14 +58,21 @@ def validate(paths: tuple[Path, ...], settings: tuple[str, ...]) -> None:
         raise UsageError(problems)
 
 
+def _checked_plan(experiment: Experiment, topology: Topology, seed: int, path: Path) -> Plan:
+    """Return the plan; raise UsageError where two of its faults would end each other."""
+    made = make_plan(experiment, topology, seed)
+    if problems := overlaps(made, path):
+        raise UsageError(problems)
+    return made
+
+
 def _summary(path: Path, overrides: dict[str, str]) -> str:
     if path.stem == "topology":
         topology = load_topology(path)
         return f"{len(topology.instances())} instances, {len(topology.edges())} edges"
     experiment, topology = load_experiment(path, overrides)
     seed = SEED_OF_A_CHECK if experiment.seed is None else experiment.seed
-    if problems := overlaps(make_plan(experiment, topology, seed), path):
-        raise UsageError(problems)
+    _checked_plan(experiment, topology, seed, path)
     needs = f" (needs the embedded proxy, for {experiment.needs_embedded})" if experiment.needs_embedded else ""
     return f"{experiment.title}{needs}"
 
@@ -85,9 +93,7 @@ def plan(path: Path, seed: int | None, settings: tuple[str, ...]) -> None:
     experiment, topology = load_experiment(path, overrides_of(settings))
     if seed is None:
         seed = experiment.seed if experiment.seed is not None else random.SystemRandom().randrange(1, 1_000_000)
-    made = make_plan(experiment, topology, seed)
-    if problems := overlaps(made, path):
-        raise UsageError(problems)
+    made = _checked_plan(experiment, topology, seed, path)
     click.echo(f"{experiment.title}\nseed {seed}")
     if kind := experiment.needs_embedded:
         click.echo(f"needs the embedded proxy (for {kind})")

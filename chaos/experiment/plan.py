@@ -231,7 +231,7 @@ def _overlap(earlier: PlannedFault, later: PlannedFault) -> str:
 
 def _when(entry: FaultEntry) -> str:
     """Return when it is there, from the start of the fault phase."""
-    until = "the end" if entry.for_s is None else format_duration(round(entry.at_s + entry.for_s, 9))
+    until = "the end" if entry.for_s is None else format_duration(round(entry.at_s + entry.for_s, _DIGITS))
     return f"{format_duration(entry.at_s)} to {until}"
 
 
