@@ -8,7 +8,7 @@ import click
 
 from chaos.cli.interruption import stop_if_told
 from chaos.proxy.api import BODY_MAX_BYTES
-from chaos.proxy.embedded import ServerSettings, connections_possible, run
+from chaos.proxy.embedded import ServerSettings, run
 from chaos.proxy.proxies import Limits
 from chaos.proxy.token import VARIABLE
 
@@ -26,7 +26,8 @@ from chaos.proxy.token import VARIABLE
 @click.option("--max-proxies", default=Limits().proxies, show_default=True, type=click.IntRange(min=1),
               help="So many proxies at once.")  # fmt: skip
 @click.option("--max-connections", type=click.IntRange(min=1),
-              help="So many connections at once; more are reset. [default: half the file descriptors]")  # fmt: skip
+              help="So many connections at once; more are reset. "
+              "[default: half the open files that the system allows]")  # fmt: skip
 @click.option("--max-body-bytes", default=BODY_MAX_BYTES, show_default=True, type=click.IntRange(min=1024),
               help="The longest request that the API takes.")  # fmt: skip
 def proxy(
@@ -62,7 +63,8 @@ def proxy(
             seed=seed,
             token=token,
             allow_anyone=allow_anyone,
-            limits=Limits(proxies=max_proxies, connections=max_connections or connections_possible()),
+            proxies_max=max_proxies,
+            connections_max=max_connections,
             body_max_bytes=max_body_bytes,
         )
     )

@@ -43,8 +43,9 @@ class ServerSettings:
     """The API answers only those who know it; empty: everybody."""
     allow_anyone: bool = False
     """Whether the API may listen on an address that others can reach without asking them for a token."""
-    limits: Limits | None = None
-    """None: as many connections as the system has file descriptors for."""
+    proxies_max: int = Limits().proxies
+    connections_max: int | None = None
+    """None: as many as the system has file descriptors for."""
     body_max_bytes: int = BODY_MAX_BYTES
     """The longest request that the API takes."""
 
@@ -61,7 +62,8 @@ async def serve(settings: ServerSettings, *, ready: Callable[[str], None], stop:
             "give them a --token, listen on 127.0.0.1, or say --allow-anyone"
         )
     seed = settings.seed if settings.seed is not None else random.SystemRandom().getrandbits(63)
-    proxies = ProxyCollection(seed, settings.limits or Limits(connections=connections_possible()))
+    connections_max = settings.connections_max or _connections_possible()
+    proxies = ProxyCollection(seed, Limits(proxies=settings.proxies_max, connections=connections_max))
     api = Api(proxies, token=settings.token, body_max_bytes=settings.body_max_bytes)
     runner = web.AppRunner(api.application(), access_log=None, handle_signals=False, shutdown_timeout=1.0)
     await runner.setup()
@@ -123,7 +125,7 @@ def _raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def connections_possible() -> int:
+def _connections_possible() -> int:
     """Return how many connections this process has file descriptors for: two for each, and some for itself."""
     try:
         import resource  # noqa: PLC0415 - absent on some systems

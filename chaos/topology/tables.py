@@ -145,6 +145,6 @@ METRICS = Field(
     "metrics",
     MapOf(value=METRIC, most=50),
     "the figures of the steady state; without any, those of plain requests: availability, requests_per_s, "
-    "latency_p50_s, latency_p99_s",
+    "latency_p50_s, latency_p99_s, fallback_share",
 )
 TOPOLOGY = Table(NAME, PRELOAD, SETTINGS, CLIENTS, SERVICES, PROTECTIONS, METRICS)

@@ -42,10 +42,13 @@ def command(*arguments: str, uvloop: bool = True) -> list[str]:
 
 
 @contextmanager
-def running(*arguments: str, uvloop: bool = True, **environment: str) -> Iterator[Running]:
-    """Run it on a free port; it must still be there at the end."""
+def running(
+    *arguments: str, uvloop: bool = True, files_soft: int | None = None, **environment: str
+) -> Iterator[Running]:
+    """Run it on a free port; it must still be there at the end. ``files_soft`` is its soft limit of open files."""
+    limited = [] if files_soft is None else ["sh", "-c", f'ulimit -Sn {files_soft} && exec "$@"', "sh"]
     process = subprocess.Popen(
-        command("--port", "0", *arguments, uvloop=uvloop),
+        [*limited, *command("--port", "0", *arguments, uvloop=uvloop)],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, **environment},

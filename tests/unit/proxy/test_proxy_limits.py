@@ -74,6 +74,16 @@ async def test_one_connection_too_many_is_reset_and_there_is_room_again_when_one
             await caller.hears(b"ping")
 
 
+async def test_without_an_option_it_takes_as_many_connections_as_the_system_allows_and_not_the_shell():
+    with running("--max-proxies", "3", files_soft=128) as server:
+        async with api_of(server) as api, listening() as upstream, AsyncExitStack() as stack:
+            listen = await api.proxy(upstream)
+            for _ in range(20):  # 128 files are enough for 14
+                caller = await stack.enter_async_context(calling(listen))
+                await caller.say(b"ping")
+                await caller.hears(b"ping")
+
+
 @pytest.mark.parametrize("chunked", [False, True])
 async def test_a_request_that_is_too_long_is_refused_and_the_next_one_is_answered(small_api, chunked):
     async def parts() -> AsyncIterator[bytes]:
