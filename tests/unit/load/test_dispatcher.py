@@ -83,7 +83,7 @@ def test_those_who_wait_for_a_dead_service_are_bounded_and_hold_up_nobody_of_ano
     assert len(stuck.sessions) == 4
     assert [session.number for session in quick.sessions] == list(range(50))
     late_s = [session.begun_s - start_s - session.number * 0.002 for session in quick.sessions]
-    assert sorted(late_s)[25] < 0.05
+    assert sorted(late_s)[25] < 1.0, "those who wait would have held them up for 30 s"
     assert crowd.pending == 4
 
     crowd.end("no outcome")

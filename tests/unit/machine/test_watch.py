@@ -6,10 +6,12 @@ import asyncio
 
 import pytest
 
+from chaos import clock
 from chaos.events import MachineMeasured
 from chaos.machine.canary import Canary
 from chaos.machine.kernel import Processors, ProcessUse
 from chaos.machine.watch import MachineWatch, Reading, between
+from chaos.proxy.proxies import ProxyCollection
 from chaos.verdict.machine import summary
 
 
@@ -92,14 +94,26 @@ def test_a_watch_on_this_machine_keeps_its_phases_apart():
     assert [(phase.name, phase.seconds) for phase in watch.phases] == [("baseline", 2), ("fault", 3)]
 
 
-async def test_the_canary_answers_ten_times_a_second_through_its_own_proxy():
+async def test_the_canary_answers_ten_times_a_second_through_its_own_proxy(monkeypatch):
+    made = []
+
+    class Watched(ProxyCollection):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            made.append(self)
+
+    monkeypatch.setattr("chaos.machine.canary.ProxyCollection", Watched)
     canary = Canary()
+    began_s = clock.monotonic_s()
     singing = asyncio.ensure_future(canary.sing())
     answers = []
     async with asyncio.timeout(10):
-        while len(answers) < 3:
-            await asyncio.sleep(0.05)
+        while len(answers) < 5:
+            await asyncio.sleep(0.02)
             answers += canary.take()
+    assert 5 * 0.1 <= clock.monotonic_s() - began_s < 5.0
+    (counters,) = made[0].counters().values()
+    assert counters.downstream.sent_bytes >= 5 * len("are you there?")
     assert canary.take() == []
     singing.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -114,9 +128,7 @@ async def test_a_canary_counts_from_the_moment_it_was_due():
     async with asyncio.timeout(10):
         while not canary.take():
             await asyncio.sleep(0.02)
-        from chaos.clock import sleep_blocking
-
-        sleep_blocking(0.4)
+        clock.sleep_blocking(0.4)
         answers = []
         while not answers:
             await asyncio.sleep(0.02)

@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from targets.playback.jobs import JobRules, Jobs, JobState
+from targets.playback.jobs import DUE, JobRules, Jobs, JobState
 from targets.playback.transport import CallFailed
 from tests.unit.playback.little_target import dead_address
 from tests.unit.playback.pipeline_fixtures import client
@@ -65,15 +65,18 @@ async def test_asking_twice_is_one_job_and_asking_for_one_that_is_over_begins_it
 
 
 async def test_a_lease_that_is_kept_lasts_and_one_that_is_not_runs_out(events_server):
-    async with queue(events_server, lease_s=0.15) as jobs:
+    async with queue(events_server, lease_s=60.0) as jobs:
         await jobs.add(TITLE, 12)
         first = await jobs.claim("one")
         assert first is not None
-        for _ in range(4):
-            await asyncio.sleep(0.05)
-            assert await jobs.keep(first)
-            assert await jobs.claim("other") is None
-        await asyncio.sleep(0.2)
+        with client(events_server) as valkey:
+            claimed_until_ms = valkey.zscore(DUE, TITLE)
+            for _ in range(4):
+                valkey.zincrby(DUE, -30_000, TITLE)  # half of the lease is over
+                assert await jobs.keep(first)
+                assert claimed_until_ms <= valkey.zscore(DUE, TITLE) < claimed_until_ms + 30_000
+                assert await jobs.claim("other") is None
+            valkey.zincrby(DUE, -100_000, TITLE)  # and now all of it
 
         second = await jobs.claim("other")
         assert second is not None
@@ -85,7 +88,7 @@ async def test_a_lease_that_is_kept_lasts_and_one_that_is_not_runs_out(events_se
 
 
 async def test_a_failed_job_waits_before_its_next_try_and_keeps_its_error(events_server):
-    async with queue(events_server, pause_s=0.1) as jobs:
+    async with queue(events_server, pause_s=60.0) as jobs:
         await jobs.add(TITLE, 12)
         claim = await jobs.claim("one")
         assert claim is not None
@@ -94,7 +97,8 @@ async def test_a_failed_job_waits_before_its_next_try_and_keeps_its_error(events
         job = await only(jobs)
         assert (job.state, job.attempts, job.error) == (JobState.QUEUED, 1, "the origin is gone")
         assert await jobs.claim("other") is None
-        await asyncio.sleep(0.12)
+        with client(events_server) as valkey:
+            valkey.zincrby(DUE, -60_000, TITLE)  # the pause is over
         assert await jobs.claim("other") is not None
 
 

@@ -73,7 +73,7 @@ async def test_a_connection_gets_a_burst_at_once_and_then_its_rate():
 
         assert first + rest == CHUNK
         assert response.content_length == len(CHUNK)
-        assert burst_s < 0.3
+        assert burst_s < 0.9, "without a burst 8192 bytes take 0.98 s"
         assert 0.4 <= took_s < 2.0
 
 
@@ -84,7 +84,7 @@ async def test_with_the_default_settings_nobody_waits_for_the_chunks_of_a_player
         for _ in range(6):
             assert (await fetch(target, oca))[0] == 200
 
-        assert loop.time() - began_s < 0.5
+        assert loop.time() - began_s < 3.0, "at the rate of the test above they take more than 7 s"
 
 
 async def test_a_slow_disk_is_slow_counts_as_load_and_recovers(hasty):

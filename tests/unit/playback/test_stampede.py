@@ -26,12 +26,16 @@ class Crowd(Backend):
 
     @contextlib.asynccontextmanager
     async def entitlements(self, folder, caches, *disabled):
-        """Yield them; ``asked`` counts the store's questions by path."""
+        """Yield them; ``asked`` counts the store's questions by path, and ``fails`` makes it answer none."""
         self.asked = Counter()
+
+        self.fails = False
 
         @web.middleware
         async def count(request, handler):
             self.asked[request.path] += 1
+            if self.fails:
+                raise web.HTTPServiceUnavailable
             return await handler(request)
 
         folder.mkdir(exist_ok=True)
@@ -94,7 +98,8 @@ async def test_a_stampede_without_the_store_is_answered_by_the_copy_and_costs_on
             return entitlements.ready
 
         await until(is_ready)
-        await target.stop(target.store)
+        target.fails = True
+        target.asked.clear()
         subscriber, title = target.data.subscribers[0], target.data.titles[0]
 
         async def play():
@@ -105,6 +110,7 @@ async def test_a_stampede_without_the_store_is_answered_by_the_copy_and_costs_on
         found = await asyncio.gather(*(play() for _ in range(50)))
 
         assert found == [{"store.subscriber", "store.title"}] * 50
+        assert target.asked == {f"/titles/{title.id}": 1, f"/subscribers/{subscriber.id}": 1}
 
 
 async def test_a_title_that_everybody_plays_is_read_from_the_cache_about_once_a_second(valkeys, tmp_path):

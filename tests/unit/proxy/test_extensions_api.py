@@ -39,11 +39,14 @@ async def no_toxics(api: Api) -> bool:
 async def test_a_toxic_goes_by_itself_and_gives_back_what_it_held(api):
     expired = await metric(api, "chaos_proxy_expired_toxics_total")
     async with listening() as upstream, calling(await api.proxy(upstream)) as caller:
-        made = await api.toxic("partition", ttl_ms=500, owner="me")
-        assert (made["ttl_ms"], made["owner"]) == (500, "me")
-        assert 0 <= made["left_ms"] <= 500
+        made = await api.toxic("partition", ttl_ms=1500, owner="me")
+        assert (made["ttl_ms"], made["owner"]) == (1500, "me")
+        assert 0 <= made["left_ms"] <= 1500
         await caller.say(b"held")
-        await caller.hears(b"held")
+        hearing = asyncio.ensure_future(caller.hears(b"held"))
+        await asyncio.sleep(0.3)
+        assert not hearing.done() or await no_toxics(api)
+        await hearing
         await eventually(lambda: no_toxics(api))
     assert await metric(api, "chaos_proxy_expired_toxics_total") == expired + 1
 

@@ -67,10 +67,12 @@ def test_the_phases_the_faults_and_the_figures_stand_under_each_other():
     lines = lines_at(99.0, width=120, height=40)
     names = next(line for line in lines if line.startswith("time"))
     fault = next(line for line in lines if line.startswith("1 kill"))
-    course = next(line for line in lines if "asked: >= 95% of baseline" in line)
-    dip = course.index("▇", names.index("fault")) if "▇" in course else len(course)
+    availability = next(line for line in lines if "asked: >= 99.5%" in line)  # bad from the first second of the fault
+    delay = next(line for line in lines if "asked: <= 2s" in line)  # bad throughout the fault
     assert abs(names.index("fault") - fault.index("█")) <= 1
-    assert dip >= names.index("fault")
+    assert abs(availability.index("▁") - fault.index("█")) <= 1
+    assert abs(delay.index("█") - fault.index("█")) <= 1
+    assert abs(delay.rindex("█") - fault.rindex("█")) <= 1
 
 
 def test_more_faults_than_room_are_counted():
