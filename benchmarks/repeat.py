@@ -17,6 +17,8 @@ from chaos.cli.options import collect_experiments
 def main(rounds: int, names: list[str]) -> None:
     """Print how often each experiment had which outcome, and the worst figures seen."""
     shipped = collect_experiments([ROOT / "experiments"])
+    if unknown := sorted(set(names) - {path.stem for path in shipped}):
+        sys.exit(f"no experiment is called {unknown[0]}; there are {', '.join(path.stem for path in shipped)}")
     files = [path for path in shipped if not names or path.stem in names]
     outcomes: dict[str, Counter[str]] = {path.stem: Counter() for path in files}
     availability: dict[str, list[float]] = {path.stem: [] for path in files}

@@ -1,11 +1,23 @@
-"""What the documents say is true: commands parse or run, code blocks run, quoted files are the files."""
+"""What the documents show works.
+
+Commands of ours are run where that is quick, and else looked at: subcommand, options, modules, targets of make, the
+paths that are named. Requests with curl are sent to a proxy, and Locust reads its options and its file. Python blocks
+run; YAML blocks are read as (a part of) the file that they belong to; quoted files are the files. Blocks without a
+language, or in one of others, are pictures, and what a tool of others makes of its options is its own business.
+"""
 
 from __future__ import annotations
 
+import importlib.util
+import itertools
+import json
 import re
 import shlex
 import subprocess
 import sys
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -14,7 +26,13 @@ import pytest
 from chaos.cli.main import cli
 from chaos.cli.options import collect_experiments
 from chaos.experiment.parser import load_experiment
+from chaos.experiment.tables import EXPERIMENT
+from chaos.fields import Table
+from chaos.mutation.parser import LIST
 from chaos.reports.markdown import BEGIN, END
+from chaos.topology.tables import TOPOLOGY
+from chaos.yamlfile import parse_yaml
+from tests.unit.proxy.running import running
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [
@@ -25,45 +43,293 @@ DOCUMENTS = [
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 QUICK = {"plan", "validate", "faults", "schema", "heal"}
+LANGUAGES = {"sh", "python", "yaml"}
+PICTURES = {"", "text", "go", "js"}
+OURS = re.compile(r"(\.venv/bin/)?(chaos|make|pytest|locust|python3? -m) ")
+SOURCES = re.compile(r"(\.github|benchmarks|chaos|docs|experiments|locustfiles|scripts|targets|tests)/[\w./-]*")
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
 
 
-def ran(*arguments: str) -> subprocess.CompletedProcess[str]:
+def ran(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, timeout=60, check=False
     )
 
 
 def blocks(document: Path, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", document.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return [text for found, text in _BLOCK.findall(document.read_text()) if found == language]
 
 
-def chaos_lines() -> list[str]:
-    return sorted(
-        {
-            line.split(" #")[0].split(" > ")[0].strip()
-            for document in DOCUMENTS
-            for block in blocks(document, "sh")
-            for line in block.splitlines()
-            if line.startswith("chaos ")
-        }
-    )
+def commands(block: str) -> Iterator[list[str]]:
+    """The commands of a block as a shell takes them apart, without comments and redirections."""
+    waiting = ""
+    for line in block.splitlines():
+        waiting += line
+        try:
+            words = shlex.split(waiting, comments=True)
+        except ValueError:  # a quotation goes on in the next line
+            waiting += "\n"
+            continue
+        waiting = ""
+        if words:
+            yield list(itertools.takewhile(lambda word: word != ">", words))
+    assert not waiting, f"a quotation without an end: {waiting}"
 
 
-@pytest.mark.parametrize("line", chaos_lines())
-def test_a_documented_command_is_accepted(line: str):
-    arguments = shlex.split(line)[1:]
-    if arguments[0] in QUICK:
-        done = ran("-m", "chaos", *arguments)
+def shown(program: str) -> list[list[str]]:
+    """Each command of the shell blocks that begins with ``program``, once."""
+    found = {
+        tuple(words)
+        for document in DOCUMENTS
+        for block in blocks(document, "sh")
+        for words in commands(block)
+        if words[0] == program
+    }
+    return [list(words) for words in sorted(found)]
+
+
+def named_in_passing() -> list[list[str]]:
+    """Each command that a sentence names, as far as it does."""
+    found = {
+        span
+        for document in DOCUMENTS
+        for span in re.findall(r"`([^`\n]+)`", _BLOCK.sub("", document.read_text()))
+        if OURS.match(span)
+    }
+    return [shlex.split(span) for span in sorted(found)]
+
+
+def options_of(words: list[str]) -> list[str]:
+    return [word.partition("=")[0] for word in words if re.fullmatch(r"--?[a-z].*", word)]
+
+
+def command_of(words: list[str]) -> tuple[click.Command, list[str]]:
+    """The subcommand, and what stands behind it."""
+    command: click.Command = cli
+    for count, word in enumerate(words):
+        if not isinstance(command, click.Group):
+            return command, words[count:]
+        found = command.get_command(click.Context(command), word)
+        assert found is not None, f"no such command: chaos {shlex.join(words)}"
+        command = found
+    return command, []
+
+
+def targets_of_make() -> set[str]:
+    return set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+
+
+def test_every_block_is_in_a_language_that_is_looked_at_or_shows_no_command_of_ours():
+    for document in DOCUMENTS:
+        for language, text in _BLOCK.findall(document.read_text()):
+            assert language in LANGUAGES | PICTURES, f"{document.name}: what is to be done with ```{language}?"
+            if language in PICTURES:
+                hidden = [line for line in text.splitlines() if OURS.match(line)]
+                assert hidden == [], f"{document.name}: a block with commands begins with ```sh"
+
+
+def test_every_program_of_a_shell_block_is_looked_at():
+    programs = {words[0] for document in DOCUMENTS for block in blocks(document, "sh") for words in commands(block)}
+    # tests/conformance drives toxiproxy-cli.
+    assert programs == {"chaos", "make", "pytest", "locust", "curl", "toxiproxy-cli"}, "add a test for what is new here"
+
+
+def test_sources_that_a_command_names_are_there():
+    missing = [
+        f"{document.name}: {word}"
+        for document in DOCUMENTS
+        for block in blocks(document, "sh")
+        for words in commands(block)
+        for word in words
+        if SOURCES.fullmatch(word) and not (ROOT / word).exists()
+    ]
+    assert missing == []
+
+
+def test_sources_that_a_sentence_names_are_there():
+    missing = [
+        f"{document.name}: {span}"
+        for document in DOCUMENTS
+        for span in re.findall(r"`([^`\n]+)`", _BLOCK.sub("", document.read_text()))
+        if SOURCES.fullmatch(span) and not (ROOT / span).exists()
+    ]
+    assert missing == []
+
+
+@pytest.mark.parametrize("words", shown("chaos"), ids=shlex.join)
+def test_a_documented_command_is_accepted(words: list[str]):
+    command, rest = command_of(words[1:])
+    if words[1] in QUICK:
+        done = ran("-m", *words)
         assert done.returncode == 0, done.stdout + done.stderr
-        return
-    context = click.Context(cli)
-    command = cli.get_command(context, arguments[0])
-    assert command is not None, f"no such command: {line}"
-    while isinstance(command, click.Group):
-        arguments = arguments[1:]
-        command = command.get_command(context, arguments[0])
-        assert command is not None, f"no such command: {line}"
-    command.make_context("chaos", arguments[1:])
+    else:
+        command.make_context("chaos", rest)
+
+
+@pytest.mark.parametrize("words", shown("make"), ids=shlex.join)
+def test_a_documented_target_of_make_is_there(words: list[str]):
+    assert set(words[1:]) <= targets_of_make()
+
+
+@pytest.mark.parametrize("words", shown("pytest"), ids=shlex.join)
+def test_a_documented_option_of_pytest_is_there(words: list[str], pytestconfig: pytest.Config):
+    for option in options_of(words):
+        pytestconfig.getoption(option)  # ValueError: no option named so
+
+
+@pytest.mark.parametrize("words", named_in_passing(), ids=shlex.join)
+def test_a_command_in_a_sentence_is_there_with_its_options(words: list[str], pytestconfig: pytest.Config):
+    assert [word for word in words if SOURCES.fullmatch(word) and not (ROOT / word).exists()] == []
+    program = words[0].removeprefix(".venv/bin/")
+    if program.startswith("python"):
+        assert importlib.util.find_spec(words[2]) is not None, f"no such module: {words[2]}"
+        program, words = words[2], words[2:]
+    match program:
+        case "chaos":
+            command, rest = command_of(words[1:])
+            known = {option for one in command.params for option in (*one.opts, *one.secondary_opts)}
+            assert set(options_of(rest)) <= known
+        case "make":
+            assert set(words[1:]) <= targets_of_make()
+        case "pytest":
+            for option in options_of(words):
+                pytestconfig.getoption(option)
+
+
+def test_locust_takes_the_documented_options_and_finds_visitors_in_the_documented_file(tmp_path: Path):
+    files = [block for block in blocks(ROOT / "docs/load.md", "python") if "on_schedule(" in block]
+    (tmp_path / "locustfile.py").write_text(files[0])
+    for words in shown("locust"):
+        done = ran("-m", *words, "--list", cwd=tmp_path)
+        assert (done.returncode, "Visitors" in done.stdout) == (0, True), done.stdout + done.stderr
+
+
+def sent(words: list[str], api: str) -> tuple[str, str, str | None]:
+    """Method, address and body of a request with curl, to the API at ``api``."""
+    method = data = address = None
+    rest = iter(words[1:])
+    for word in rest:
+        match word:
+            case "-d":
+                data = re.sub(r'("listen": "127.0.0.1):\d+', r"\1:0", next(rest))
+            case "-X":
+                method = next(rest)
+            case _:
+                assert address is None, f"an option of curl that is not known here: {word}"
+                address = word.replace("127.0.0.1:8474", api)
+    assert address is not None
+    return method or ("GET" if data is None else "POST"), address, data
+
+
+@pytest.mark.parametrize(
+    "document", [path for path in DOCUMENTS if "\ncurl " in "".join(blocks(path, "sh"))], ids=lambda path: path.name
+)
+def test_the_requests_with_curl_are_answered_one_after_the_other(document: Path):
+    with running() as server:
+        for words in (words for block in blocks(document, "sh") for words in commands(block) if words[0] == "curl"):
+            method, address, data = sent(words, server.url)
+            proxy = re.search(r"/proxies/(\w+)/", address)
+            if proxy and proxy[1] not in asked("GET", f"{server.url}/proxies"):
+                asked("POST", f"{server.url}/proxies", json.dumps({"name": proxy[1], "upstream": "127.0.0.1:9"}))
+            asked(method, address, data)
+
+
+def asked(method: str, address: str, data: str | None = None) -> object:
+    """The JSON that is answered; urllib.error.HTTPError for a status of failure."""
+    request = urllib.request.Request(address, method=method, data=None if data is None else data.encode())
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return json.loads(answer.read() or "null")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """A kind of file that YAML blocks are parts of, and what the rest of such a file may be."""
+
+    noun: str
+    table: Table
+    file_name: str
+    command: tuple[str, ...]
+    rest: dict[str, str]
+
+
+FORMS = (
+    Form(
+        noun="an experiment",
+        table=EXPERIMENT,
+        file_name="part.yaml",
+        command=("validate",),
+        rest={
+            "title": "A part of a document",
+            "target": "../targets/playback",
+            "load": "{locustfile: ../locustfiles/playback.py, rate: 30/s}",
+            "faults": "[{kind: latency, service: steering, latency_ms: 100}]",
+            "steady_state": "[playback_availability >= 99%]",
+            "recover_within": "5s",
+        },
+    ),
+    Form(
+        noun="a topology",
+        table=TOPOLOGY,
+        file_name="topology.yaml",
+        command=("validate",),
+        rest={
+            "name": "shop",
+            "clients": "{users: {calls: [front]}}",
+            "services": "{front: {command: [front]}}",
+        },
+    ),
+    Form(
+        noun="a list of mutants",
+        table=LIST,
+        file_name="part.yaml",
+        command=("mutate", "--list"),
+        rest={
+            "target": "../targets/playback",
+            "mutants": "[{disable: [isolation], noticed_by: [steering_latency]}]",
+        },
+    ),
+)
+
+WITH_NEW_FAULTS = """
+import chaos.faults.registry as registry
+made = [one for one in list(globals().values()) if isinstance(one, type) and "kind" in vars(one)]
+registry.FAULTS = {**registry.FAULTS, **{one.kind: one for one in made}}
+from chaos.cli.main import main
+main()
+"""
+"""Behind Python blocks with classes of faults: what adding their rows to the table comes to, and ``chaos``."""
+
+
+def yaml_blocks() -> list[tuple[Path, str]]:
+    return [(document, block) for document in DOCUMENTS for block in blocks(document, "yaml")]
+
+
+def keys_of(block: str) -> list[str]:
+    return [entry.key for entry in parse_yaml(block, source="a block").entries]
+
+
+@pytest.mark.parametrize(
+    ("document", "block"), yaml_blocks(), ids=[f"{path.name}-{'-'.join(keys_of(text))}" for path, text in yaml_blocks()]
+)
+def test_a_yaml_block_is_read_as_a_part_of_the_one_file_that_has_its_keys(tmp_path: Path, document: Path, block: str):
+    keys = keys_of(block)
+    forms = [form for form in FORMS if set(keys) <= set(form.table.fields)]
+    assert len(forms) == 1, (
+        f"{document.name}: {keys} must be keys of exactly one of {', '.join(form.noun for form in FORMS)}; correct the "
+        "block, add a key that tells which file it is from, or add the new kind of file to FORMS"
+    )
+    form = forms[0]
+    folder = tmp_path / "experiments"
+    folder.mkdir()
+    for path in [*(ROOT / "experiments").iterdir(), ROOT / "targets", ROOT / "locustfiles"]:
+        (tmp_path / path.relative_to(ROOT)).symlink_to(path)
+    (folder / "locustfile.py").touch()
+    file = folder / form.file_name
+    file.write_text(block + "".join(f"{key}: {value}\n" for key, value in form.rest.items() if key not in keys))
+    new_faults = [text for text in blocks(document, "python") if "kind: ClassVar" in text]
+    program = ("-c", "".join(new_faults) + WITH_NEW_FAULTS) if new_faults else ("-m", "chaos")
+    done = ran(*program, *form.command, str(file))
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(

@@ -67,11 +67,6 @@ def mutate(
     """
     listed, _ = load_mutants(path)
     console = Console(no_color=no_color or None, highlight=False)
-    if only_list:
-        print_list(console, listed)
-        return
-    for file in filter(None, (json_path, markdown)):
-        check_writable(file)
     mutants = [one for one in listed.mutants if only is None or fnmatch.fnmatchcase(one.name, only)]
     if not mutants:
         raise UsageError(f"--only {only}: no mutant of {listed.file} fits; see chaos mutate {path} --list")
@@ -81,6 +76,11 @@ def mutate(
     plans = [make_plan(experiment, topology, seed) for experiment, topology in loaded.values()]
     if problems := [problem for file, plan in zip(loaded, plans, strict=True) for problem in overlaps(plan, file)]:
         raise UsageError(problems)
+    if only_list:
+        print_list(console, listed)
+        return
+    for file in filter(None, (json_path, markdown)):
+        check_writable(file)
     suite = Suite(SuiteOptions(), view_for=lambda _: QuietView())
     judged: list[Judged] = []
 

@@ -26,10 +26,24 @@ _EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 class PortAllocator:
-    """Hands out ports for one run, each once. ``close`` gives the blocks back."""
+    """Hands out ports for one run, each once. ``close`` gives the blocks back.
 
-    def __init__(self, *, rng: random.Random | None = None) -> None:
-        first_ports = list(range(FIRST_PORT, _last_port() + 2 - BLOCK_PORTS, BLOCK_PORTS))
+    ``ports`` are those it may take, ``block_ports`` at a time. ``claim_prefix`` begins the names of the sockets that
+    stand for the blocks: allocators of the same ports must have the same one, and blocks of the same size.
+    """
+
+    def __init__(
+        self,
+        *,
+        rng: random.Random | None = None,
+        ports: range = range(FIRST_PORT, LAST_PORT + 1),
+        block_ports: int = BLOCK_PORTS,
+        claim_prefix: str = "chaos-ports",
+    ) -> None:
+        self._ports = _below_outgoing(ports, least=5 * block_ports)
+        self._block_ports = block_ports
+        self._claim_prefix = claim_prefix
+        first_ports = list(range(self._ports.start, self._ports.stop + 1 - block_ports, block_ports))
         # A random order, so that a machine's leftovers and other programs' favourites are not met every time.
         (rng or random.Random()).shuffle(first_ports)
         self._blocks = first_ports
@@ -76,11 +90,11 @@ class PortAllocator:
     def _claim_block(self) -> None:
         while self._blocks:
             first = self._blocks.pop()
-            if _claim(f"chaos-ports-{first}", self._claims):
-                self._candidates = list(range(first + BLOCK_PORTS - 1, first - 1, -1))
+            if _claim(f"{self._claim_prefix}-{first}", self._claims):
+                self._candidates = list(range(first + self._block_ports - 1, first - 1, -1))
                 return
         raise EnvironmentFailure(
-            f"no free port is left on {HOST} between {FIRST_PORT} and {LAST_PORT}; end other runs of chaos "
+            f"no free port is left on {HOST} between {self._ports[0]} and {self._ports[-1]}; end other runs of chaos "
             "(`ss -ltnp` shows who listens)"
         )
 
@@ -98,14 +112,14 @@ def _claim(name: str, claims: list[socket.socket]) -> bool:
     return True
 
 
-def _last_port() -> int:
-    """Return the last port that outgoing connections are not given, where the machine leaves enough of them."""
+def _below_outgoing(ports: range, *, least: int) -> range:
+    """Return those of the ports that outgoing connections are not given; all, where the machine leaves too few."""
     try:
         first_ephemeral = int(_EPHEMERAL_RANGE.read_text().split()[0])
     except (OSError, ValueError, IndexError):
-        return LAST_PORT
-    below = min(LAST_PORT, first_ephemeral - 1)
-    return below if below - FIRST_PORT >= 5 * BLOCK_PORTS else LAST_PORT
+        return ports
+    below = range(ports.start, min(ports.stop, first_ephemeral))
+    return below if len(below) > least else ports
 
 
 def _is_free(port: int) -> bool:

@@ -16,6 +16,7 @@ import aiohttp
 import pytest
 
 from chaos.proxy.server import find_toxiproxy, server_command, server_environment
+from tests.ports import free_port
 from tests.tcp import listening
 
 WITHOUT_UVLOOP = (
@@ -46,11 +47,6 @@ def _command(kind: str, port: int) -> list[str]:
     return server_command(binary, "127.0.0.1", port)
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return taken.getsockname()[1]
-
-
 def pytest_generate_tests(metafunc):
     """Run every test on every server; a module may leave servers out by its ``SERVERS``."""
     if "server" in metafunc.fixturenames:
@@ -60,7 +56,7 @@ def pytest_generate_tests(metafunc):
 
 @pytest.fixture(scope="session")
 def server(request) -> Iterator[Server]:
-    port = _free_port()
+    port = free_port()
     process = subprocess.Popen(
         _command(request.param, port), env={**os.environ, **server_environment()}, stdout=subprocess.DEVNULL
     )

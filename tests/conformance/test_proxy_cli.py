@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-import socket
 import subprocess
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import pytest
 
 from chaos.errors import EnvironmentFailure
 from chaos.proxy.server import install_toxiproxy_cli
+from tests.ports import free_port
 
 EARLY_S = 0.01
 """As in test_proxy_toxics.py: what clocks and rounding may take off a delay."""
@@ -240,11 +240,6 @@ async def test_what_is_refused_is_said_in_the_same_words_and_changes_nothing(cli
     said = await cli(command.replace("<api>", str(server.port)))
     assert said == Said("", REFUSED[command].replace("<api>", str(server.port)) + "\n\n", 1)
     assert await api.ok("GET", "/proxies") == before
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return taken.getsockname()[1]
 
 
 async def test_a_created_proxy_listens_where_it_was_told_and_carries_bytes(cli, api, upstream, call):

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import dead_address
+
 MIB = 1024 * 1024
 
 
@@ -151,9 +153,7 @@ async def test_a_new_upstream_cuts_connections_and_serves_new_ones(upstream, pro
 
 
 async def test_a_caller_of_a_server_that_is_down_is_accepted_and_closed(proxy, call):
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        address = f"127.0.0.1:{closed.getsockname()[1]}"
-    listen = await proxy(address)
+    listen = await proxy(dead_address())
     for _ in range(3):
         caller = await call(listen)
         with suppress(ConnectionError):

@@ -9,9 +9,15 @@ import subprocess
 import sys
 import time
 import uuid
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self, TypeVar
 
+from tests.e2e.little_target import processes_with
+
+T = TypeVar("T")
 ROOT = Path(__file__).resolve().parent.parent.parent
 FAST = tuple(
     part
@@ -28,16 +34,50 @@ FAST = tuple(
 """The shipped experiments, shortened to what 99.5 % needs: 200 plays that are not refused. How late the generator may
 be, and how much of the machine others may take, is relaxed: these tests run on busy machines, and whether the
 generator keeps its schedule is measured in ``benchmarks/``."""
+END_WITHIN_S = 10.0
+"""How long what was begun may take to end by itself: a guardian gives a Toxiproxy that hangs five seconds."""
+
+
+@contextmanager
+def started(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[Any]]:
+    """Start a program; it is killed in the end, whatever comes of the test, and waited for."""
+    with subprocess.Popen(command, **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_until_ended(alive: Callable[[], Sequence[int]], within_s: float = END_WITHIN_S) -> None:
+    """Wait until ``alive`` names no process any more; those that it still names after ``within_s`` are killed."""
+    limit_s = time.monotonic() + within_s
+    while alive() and time.monotonic() < limit_s:
+        time.sleep(0.02)
+    limit_s += END_WITHIN_S
+    while (pids := alive()) and time.monotonic() < limit_s:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
 
 
 @dataclass(slots=True)
 class Chaos:
-    """One ``chaos`` process, marked by a variable that all it starts inherit."""
+    """One ``chaos`` process, marked by a variable that all it starts inherit; a context manager that ends them all."""
 
     process: subprocess.Popen[str]
     marker: str
     folder: Path
-    output: list[str] = field(default_factory=list)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Kill it if it still runs, and wait until all that it started has ended; nothing is asserted here."""
+        with self.process:
+            if self.process.poll() is None:
+                os.killpg(self.process.pid, signal.SIGKILL)
+        wait_until_ended(self.pids_left)
 
     @classmethod
     def start(cls, folder: Path, *arguments: str, env: dict[str, str] | None = None) -> Chaos:
@@ -63,29 +103,31 @@ class Chaos:
             raise AssertionError(f"still running after {timeout_s} s:\n{output}") from None
         return self.process.returncode, output
 
-    def wait_for_a_fault(self, journals: Path, within_s: float = 60.0) -> None:
-        """Fail when no journal in this folder tells of a fault after ``within_s``."""
+    def wait_for_event(self, event: str, journals: Path, within_s: float = 60.0) -> None:
+        """Fail when the journal, or none in this folder of them, tells of such an event after ``within_s``."""
+
+        def told() -> bool:
+            files = [journals] if journals.is_file() else journals.glob("*.jsonl")
+            return any(f'"event": "{event}"' in file.read_text() for file in files)
+
+        self.wait_until(told, within_s)
+
+    def wait_until(self, condition: Callable[[], T], within_s: float = 60.0) -> T:
+        """Return the first true answer of ``condition``; fail after ``within_s``, or when the process ends before."""
         limit_s = time.monotonic() + within_s
-        while not (journals.exists() and any("fault_applied" in file.read_text() for file in journals.iterdir())):
-            assert time.monotonic() < limit_s
+        while not (answer := condition()):
+            assert self.process.poll() is None, self.process.communicate()[0]
+            assert time.monotonic() < limit_s, self.processes_left()
             time.sleep(0.02)
+        return answer
 
     def processes_left(self) -> list[str]:
-        """Return the living processes that inherited the marker, as ``pid: command line``."""
-        found = []
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdigit() or int(entry.name) == os.getpid():
-                continue
-            try:
-                if f"CHAOS_TEST_MARKER={self.marker}".encode() not in (entry / "environ").read_bytes():
-                    continue
-                state = (entry / "stat").read_text().rsplit(")", 1)[1].split()[0]
-                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            except OSError:
-                continue
-            if state not in "ZX":
-                found.append(f"{entry.name}: {command}")
-        return found
+        """Return the living processes that inherited the marker, as ``pid command line``."""
+        return processes_with(f"CHAOS_TEST_MARKER={self.marker}")
+
+    def pids_left(self) -> list[int]:
+        """Return the process ids of these."""
+        return [int(line.split()[0]) for line in self.processes_left()]
 
     def wait_until_nothing_is_left(self, within_s: float) -> None:
         """Fail when a process or a file of the run is still there after ``within_s``."""
@@ -104,9 +146,9 @@ def chaos(
 ) -> tuple[int, str]:
     """Run ``chaos`` to its end and return its exit code and output; nothing may be left behind."""
     folder.mkdir(exist_ok=True)
-    running = Chaos.start(folder, *arguments, env=env)
-    code, output = running.wait(timeout_s)
-    running.wait_until_nothing_is_left(within_s=2.0)
+    with Chaos.start(folder, *arguments, env=env) as running:
+        code, output = running.wait(timeout_s)
+        running.wait_until_nothing_is_left(within_s=2.0)
     return code, output
 
 

@@ -3,8 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
-import subprocess
 import sys
 
 import pytest
@@ -17,6 +15,8 @@ from chaos.processes.guardian import run_folder_path
 from chaos.processes.ledger import LEDGER_NAME, Entry, Ledger, Owner, Undo
 from tests.e2e.environments import LATENCY, ask, eventually, name_of, run_of
 from tests.e2e.little_target import processes_with
+from tests.e2e.running import started
+from tests.ports import free_port
 
 pytestmark = pytest.mark.e2e
 
@@ -53,7 +53,7 @@ async def test_when_the_guardian_is_killed_the_run_cleans_up_itself(harness):
 async def test_what_an_earlier_run_left_is_cleaned_and_told(harness):
     folder = run_folder_path("dead")
     folder.mkdir()
-    with subprocess.Popen(["sleep", "600"], start_new_session=True) as sleeper:
+    with started(["sleep", "600"], start_new_session=True) as sleeper:
         ledger = Ledger(folder / LEDGER_NAME, Owner(pid=2**22 + 1, start_ticks=1))
         ledger.add(Entry(undo=Undo.KILL_GROUP, pid=sleeper.pid, start_ticks=host.start_ticks(sleeper.pid)))
         ledger.close()
@@ -72,10 +72,9 @@ async def test_what_an_earlier_run_left_is_cleaned_and_told(harness):
 @pytest.fixture
 async def external(monkeypatch):
     """The embedded server, started by somebody else."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "chaos.proxy.embedded", "--host", "127.0.0.1", "--port", str(port)]
-    with subprocess.Popen(command, env={"PATH": os.environ["PATH"]}) as process:
+    with started(command, env={"PATH": os.environ["PATH"]}):
         async with asyncio.timeout(10):
             while True:
                 try:
@@ -84,7 +83,6 @@ async def external(monkeypatch):
                 except OSError:
                     await asyncio.sleep(0.02)
         yield f"http://127.0.0.1:{port}"
-        process.terminate()
 
 
 async def proxies_at(url):

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,6 +41,7 @@ control: {{{{disable: [isolation]}}}}
 """The limit leaves room for a busy machine: what is broken here is broken for everybody."""
 FAULTS = {
     "greetings_dead": "{kind: kill, service: greetings}",
+    "greetings_frozen": "{kind: pause, service: greetings}",
     "greetings_slow": "{kind: latency, service: greetings, from: front, latency_ms: 2000}",
     "deaf": "{kind: latency, service: greetings, from: front, latency_ms: 2000, toxicity: 0.0001}",
     "front_dead": "{kind: kill, service: front}",
@@ -206,14 +206,13 @@ def test_nothing_is_left_after_an_interruption_and_what_was_measured_is_told(tmp
     write(folder, "greetings_dead", "greetings_slow", "front_dead")
     (tmp_path / "tmp").mkdir()
     journals = tmp_path / "journals"
-    running = Chaos.start(
-        tmp_path / "tmp", "gate", str(folder), *QUICK, "--json", str(tmp_path / "gate.json"), "--journal", str(journals)
-    )
-    running.wait_for_a_fault(journals)
-    running.process.send_signal(signal.SIGINT)
-    code, output = running.wait(20)
-    assert code == 130, output
-    running.wait_until_nothing_is_left(within_s=2.0)
+    options = ("--json", str(tmp_path / "gate.json"), "--journal", str(journals))
+    with Chaos.start(tmp_path / "tmp", "gate", str(folder), *QUICK, *options) as running:
+        running.wait_for_event("fault_applied", journals)
+        running.process.send_signal(signal.SIGINT)
+        code, output = running.wait(20)
+        assert code == 130, output
+        running.wait_until_nothing_is_left(within_s=2.0)
     document = read_json(tmp_path / "gate.json")
     assert document["outcome"] == "interrupted"
     assert [result["outcome"] for result in document["results"]] == ["interrupted"]
@@ -249,9 +248,9 @@ def pytest_folder(folder: Path) -> Path:
 
 def test_pytest_runs_experiments_and_says_what_the_verdict_says(tmp_path: Path, pytest_folder: Path):
     write(pytest_folder, "greetings_slow", "front_dead")
-    running = run_pytest(pytest_folder, tmp_path / "tmp", "--chaos-quick", "--chaos-seed", "3")
-    code, output = running.wait(120)
-    running.wait_until_nothing_is_left(within_s=2.0)
+    with run_pytest(pytest_folder, tmp_path / "tmp", "--chaos-quick", "--chaos-seed", "3") as running:
+        code, output = running.wait(120)
+        running.wait_until_nothing_is_left(within_s=2.0)
     assert code == pytest.ExitCode.TESTS_FAILED, output
     assert "greetings_slow.yaml::greetings_slow PASSED" in output
     assert "front_dead.yaml::front_dead FAILED" in output
@@ -268,8 +267,8 @@ def test_pytest_passes_a_control_that_is_violated_and_fails_one_that_is_not(tmp_
     for_nothing = text.replace("control: {disable: [isolation]}", "control: {set: {load.max_start_lag: 3s}}")
     (pytest_folder / "for_nothing.yaml").write_text(for_nothing)
     options = ("--chaos-quick", "--chaos-control", "--chaos-seed", "3", "-k", "control")
-    running = run_pytest(pytest_folder, tmp_path / "tmp", *options)
-    code, output = running.wait(120)
+    with run_pytest(pytest_folder, tmp_path / "tmp", *options) as running:
+        code, output = running.wait(120)
     assert code == pytest.ExitCode.TESTS_FAILED, output
     assert "greetings_slow.yaml::greetings_slow-control PASSED" in output
     assert "for_nothing.yaml::for_nothing-control FAILED" in output
@@ -280,10 +279,19 @@ def test_pytest_passes_a_control_that_is_violated_and_fails_one_that_is_not(tmp_
 
 @pytest.mark.usefixtures("signals")
 def test_ctrl_c_in_pytest_heals_and_stops_everything(tmp_path: Path, pytest_folder: Path):
-    write(pytest_folder, "greetings_dead", "greetings_slow")
-    running = run_pytest(pytest_folder, tmp_path / "tmp", "--chaos-quick")
-    time.sleep(9.0)
-    running.process.send_signal(signal.SIGINT)
-    code, output = running.wait(20)
-    assert code == pytest.ExitCode.INTERRUPTED, output
-    running.wait_until_nothing_is_left(within_s=2.0)
+    write(pytest_folder, "greetings_frozen", "greetings_slow")
+    with run_pytest(pytest_folder, tmp_path / "tmp", "--chaos-quick") as running:
+        # There is no journal here, but everybody can see what this fault does to its victim.
+        running.wait_until(lambda: any(is_frozen(pid) for pid in running.pids_left()))
+        running.process.send_signal(signal.SIGINT)
+        code, output = running.wait(20)
+        assert code == pytest.ExitCode.INTERRUPTED, output
+        running.wait_until_nothing_is_left(within_s=2.0)  # what was frozen is one of these
+
+
+def is_frozen(pid: int) -> bool:
+    """Whether the process is stopped, as by SIGSTOP."""
+    try:
+        return "\nState:\tT " in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False

@@ -104,15 +104,15 @@ def test_an_interruption_in_the_middle_is_told_of_each_of_them(folder: Path):
     write(folder, "word_a", "word_b")
     journals, document = folder.parent / "journals", folder.parent / "gate.json"
     (folder.parent / "tmp").mkdir()
-    running = Chaos.start(
+    with Chaos.start(
         folder.parent / "tmp", "gate", str(folder), "--quick", "--quick-rate", "40/s", "--proxy", "embedded",
         "--json", str(document), "--journal", str(journals),
-    )  # fmt: skip
-    running.wait_for_a_fault(journals)
-    running.process.send_signal(signal.SIGTERM)
-    code, output = running.wait(20)
-    assert code == 130, output
-    running.wait_until_nothing_is_left(within_s=2.0)
+    ) as running:  # fmt: skip
+        running.wait_for_event("fault_applied", journals)
+        running.process.send_signal(signal.SIGTERM)
+        code, output = running.wait(20)
+        assert code == 130, output
+        running.wait_until_nothing_is_left(within_s=2.0)
     told = read_json(document)
     assert {result["experiment"]: result["outcome"] for result in told["results"]} == {
         "word_a dies": "interrupted",

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
 import sys
 
 import pytest
 
 from tests.e2e.backend import PLAYBACK, ROOT, backend, fetch
+from tests.ports import free_port
 
 pytestmark = pytest.mark.e2e
+
+CACHED_S = 2.0
+"""So long Locust's web interface tells the same figures again (``DEFAULT_CACHE_TIME`` in its ``web.py``)."""
 
 
 async def test_the_locustfile_works_under_a_plain_locust(tmp_path):
@@ -49,34 +52,31 @@ async def test_the_web_interface_starts_and_stops_the_plays(tmp_path):
         )
         try:
             web = f"http://127.0.0.1:{port}"
-            await until(lambda: get(f"{web}/stats/requests"))
+            await until(lambda: fetch(f"{web}/stats/requests"))
             await asyncio.to_thread(fetch, f"{web}/swarm", b"user_count=1&spawn_rate=1")
-            stats = await until(lambda: plays(f"{web}/stats/requests", at_least=5))
-            assert stats
-            await asyncio.to_thread(get, f"{web}/stop")
-            before = await asyncio.to_thread(plays, f"{web}/stats/requests", at_least=0)
-            await asyncio.sleep(0.5)
-            assert await asyncio.to_thread(plays, f"{web}/stats/requests", at_least=0) == before
+            await until(lambda: plays_in(told_by(web)) >= 5)
+            answer = await asyncio.to_thread(fetch, f"{web}/stop", b"")  # with a body, if an empty one: it is a POST
+            assert answer is not None
+            assert json.loads(answer)["success"] is True
+            # Until the cache runs out the web interface tells what was so before the stop.
+            stopped = await until(lambda: told if (told := told_by(web))["state"] == "stopped" else None)
+            await asyncio.sleep(CACHED_S + 1.0)  # time for thirty plays, if they went on
+            later = await asyncio.to_thread(told_by, web)
+            assert (later["state"], plays_in(later)) == ("stopped", plays_in(stopped))
         finally:
             process.terminate()
             await process.wait()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def told_by(web: str) -> dict:
+    """Return what the web interface tells of the requests so far; nothing while it does not answer."""
+    body = fetch(f"{web}/stats/requests")
+    return json.loads(body) if body else {"state": None, "stats": []}
 
 
-def get(url: str) -> bytes | None:
-    return fetch(url)
-
-
-def plays(url: str, *, at_least: int) -> int | None:
-    body = fetch(url)
-    rows = json.loads(body)["stats"] if body else []
-    count = sum(row["num_requests"] for row in rows if row["name"] == "first frame")
-    return count if count >= at_least else None
+def plays_in(told: dict) -> int:
+    """Return how many plays have come to their first frame."""
+    return sum(row["num_requests"] for row in told["stats"] if row["name"] == "first frame")
 
 
 async def until(condition, within_s: float = 20.0):

@@ -9,15 +9,17 @@ import random
 import signal
 import sqlite3
 import sys
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 
 import aiohttp
 import pytest
 
+from chaos.processes import host
 from chaos.topology.wire import config_to_json
-from tests.e2e.running import ROOT
-from tests.unit.playback.little_target import config, dead_address
+from tests.e2e.running import ROOT, wait_until_ended
+from tests.ports import dead_address
+from tests.unit.playback.little_target import config
 from tests.unit.playback.store_replicas import TIMING
 
 pytestmark = pytest.mark.e2e
@@ -37,6 +39,8 @@ class Processes:
         self.addresses = {name: dead_address() for name in NAMES}
         self._starter = starter
         self._pids: dict[str, int] = {}
+        self._begun = {starter.pid: host.start_ticks(starter.pid)}
+        """When each process started that there ever was, by which it is told from a stranger with its pid."""
 
     async def start(self, name: str) -> None:
         """Start a replica."""
@@ -53,7 +57,9 @@ class Processes:
         assert self._starter.stdin is not None
         assert self._starter.stdout is not None
         self._starter.stdin.write(config_to_json(told).encode() + b"\n")
-        self._pids[name] = int(await self._starter.stdout.readline())
+        pid = int(await self._starter.stdout.readline())
+        self._pids[name] = pid
+        self._begun[pid] = host.start_ticks(pid)
 
     def signal(self, name: str, number: signal.Signals) -> None:
         """Send a replica a signal."""
@@ -62,6 +68,20 @@ class Processes:
     def kill(self, name: str) -> None:
         """Kill a replica where it stands."""
         os.kill(self._pids.pop(name), signal.SIGKILL)
+
+    async def end(self) -> None:
+        """End them all, frozen or not; when this returns, none has its files open any more."""
+        for pid in self._alive():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        assert self._starter.stdin is not None
+        self._starter.stdin.close()  # with its end they all end
+        await asyncio.to_thread(wait_until_ended, self._alive)
+        await self._starter.wait()
+
+    def _alive(self) -> list[int]:
+        # One without a start was gone before we could ask for it.
+        return [pid for pid, start in self._begun.items() if start is not None and host.is_alive(pid, start)]
 
     async def status(self, name: str) -> dict[str, object] | None:
         """What a replica says of itself; None where it does not answer."""
@@ -111,17 +131,15 @@ async def processes(folder: Path):
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
-    try:
-        async with aiohttp.ClientSession() as http:
-            stores = Processes(folder, starter, http)
+    async with aiohttp.ClientSession() as http:
+        stores = Processes(folder, starter, http)
+        try:
             for name in NAMES:
                 await stores.start(name)
             await stores.until_equal()
             yield stores
-    finally:
-        assert starter.stdin is not None
-        starter.stdin.close()  # with its end they all end
-        await starter.wait()
+        finally:
+            await stores.end()
 
 
 class Writers:

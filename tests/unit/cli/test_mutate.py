@@ -68,6 +68,17 @@ def test_a_pattern_that_fits_no_mutant_is_refused():
         run("experiments", "--only", "nothing@*")
 
 
+@pytest.mark.parametrize("options", [[], ["--list"]])
+def test_what_a_list_sets_must_be_a_key_of_its_experiments_and_listing_says_so_too(tmp_path, options: list[str]):
+    experiment = Path("experiments/steering_latency.yaml").resolve()
+    (tmp_path / "mutants.yaml").write_text(
+        f"target: {Path('targets/playback').resolve()}\nset: {{phases.faulty: 2s}}\n"
+        f"mutants: [{{disable: [isolation], noticed_by: [{experiment.with_suffix('')}]}}]\n"
+    )
+    with pytest.raises(UsageError, match="faulty"):
+        run(tmp_path, *options)
+
+
 @pytest.mark.parametrize("option", ["--json", "--markdown"])
 def test_a_file_that_could_not_be_written_is_refused_before_the_runs(option: str):
     with pytest.raises(UsageError, match="there is no folder nowhere"):

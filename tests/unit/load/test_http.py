@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from chaos.load.http import Connection, HttpError
+from tests.ports import dead_address
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 Behave = Callable[[socket.socket], None]
@@ -192,7 +193,5 @@ def test_an_answer_with_a_status_that_has_no_body_is_not_waited_for():
 
 
 def test_a_port_that_nobody_listens_on_refuses():
-    with socket.create_server(("127.0.0.1", 0)) as gone:
-        address = f"127.0.0.1:{gone.getsockname()[1]}"
     with pytest.raises(HttpError, match="connection refused"):
-        Connection(address).request("GET", "/", timeout_s=5.0)
+        Connection(dead_address()).request("GET", "/", timeout_s=5.0)

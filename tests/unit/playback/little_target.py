@@ -28,6 +28,7 @@ from targets.playback.seed_data import SeedData
 from targets.playback.service import Context
 from targets.playback.validation import Plan, Subscriber
 from targets.playback.valkey import arguments, find_server
+from tests.ports import dead_address
 
 TODAY = dt.date(2026, 1, 1)
 """The date at which a target begins that is told no other."""
@@ -80,13 +81,6 @@ def config(
         seed=seed,
         data_dir=data_dir,
     )
-
-
-def dead_address() -> str:
-    """An address where nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
 class LittleTarget:

@@ -14,7 +14,8 @@ from aiohttp.test_utils import TestServer
 
 from targets.playback import store
 from targets.playback.service import Context
-from tests.unit.playback.little_target import config, dead_address
+from tests.ports import dead_address
+from tests.unit.playback.little_target import config
 from tests.unit.playback.tally import Tally
 
 TIMING = {"store_heartbeat_s": 0.03, "store_election_s": 0.15}

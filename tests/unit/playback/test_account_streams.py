@@ -13,8 +13,9 @@ from targets.playback.stream_news import TELL_EVERY_S
 from targets.playback.streams import STREAMS_MAX
 from targets.playback.validation import Plan
 from targets.playback.video import LADDER_KBPS
+from tests.ports import dead_address
 from tests.unit.playback.apps_backend import Backend
-from tests.unit.playback.little_target import SETTINGS, TODAY, dead_address, passport_of, until, valkey_process
+from tests.unit.playback.little_target import SETTINGS, TODAY, passport_of, until, valkey_process
 from tests.unit.playback.pipeline_fixtures import client
 
 REFUSED = (403, {"refused": "streams"})

@@ -12,7 +12,8 @@ from targets.playback.activity_api import Report, report_handler
 from targets.playback.activity_emitter import Activity
 from targets.playback.passport import HEADER
 from targets.playback.service import Context, application
-from tests.unit.playback.little_target import LittleTarget, config, dead_address, passport_of, running_valkey, until
+from tests.ports import dead_address
+from tests.unit.playback.little_target import LittleTarget, config, passport_of, running_valkey, until
 from tests.unit.playback.pipeline_fixtures import received
 
 STOP = {"session": "play_api-1-1f-7", "number": 2, "kind": "stopped", "title": "title-0001", "watched_s": 4.5}

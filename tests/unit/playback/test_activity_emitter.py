@@ -14,7 +14,8 @@ from targets.playback.activity_emitter import BATCH_MAX, Activity
 from targets.playback.event_stream import EventStream
 from targets.playback.service import Context
 from targets.playback.transport import CallFailed
-from tests.unit.playback.little_target import LittleTarget, config, dead_address, until, valkey_process
+from tests.ports import dead_address
+from tests.unit.playback.little_target import LittleTarget, config, until, valkey_process
 from tests.unit.playback.pipeline_fixtures import client, received
 
 SUBSCRIBER = LittleTarget().data.subscribers[0]

@@ -14,7 +14,8 @@ from targets.playback.event_stream import EventStream
 from targets.playback.pipeline import build
 from targets.playback.service import Context
 from targets.playback.validation import Plan
-from tests.unit.playback.little_target import LittleTarget, config, dead_address, until
+from tests.ports import dead_address
+from tests.unit.playback.little_target import LittleTarget, config, until
 from tests.unit.playback.pipeline_fixtures import client, event
 
 FILES = ["activity.csv", "hours_watched.csv", "stream_starts.csv", "subscriptions.csv"]

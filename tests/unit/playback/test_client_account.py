@@ -20,8 +20,9 @@ from targets.playback.client_play import ask_for_play
 from targets.playback.client_protocol import Failed, HttpRequest, Reply, RequestKind, Started, Ticket, Wait, Woken
 from targets.playback.passwords import HashSettings
 from targets.playback.seed_data import SeedData
+from tests.ports import dead_address
 from tests.unit.playback.little_store import LittleStore, Trouble
-from tests.unit.playback.little_target import SETTINGS, LittleTarget, dead_address
+from tests.unit.playback.little_target import SETTINGS, LittleTarget
 from tests.unit.playback.simulated_world import DEAD, PAUSED, START_S, UP, State, simulate, ticket
 
 OK, FALLBACK, REFUSED, FAILED = (

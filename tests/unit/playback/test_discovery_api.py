@@ -15,15 +15,8 @@ from targets.playback.passport import HEADER
 from targets.playback.pipeline import build as build_pipeline
 from targets.playback.service import Context
 from targets.playback.validation import Plan, refusal
-from tests.unit.playback.little_target import (
-    TODAY,
-    LittleTarget,
-    config,
-    dead_address,
-    passport_of,
-    until,
-    valkey_process,
-)
+from tests.ports import dead_address
+from tests.unit.playback.little_target import TODAY, LittleTarget, config, passport_of, until, valkey_process
 from tests.unit.playback.pipeline_fixtures import client
 
 

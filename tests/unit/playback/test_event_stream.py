@@ -17,7 +17,7 @@ from targets.playback.event_stream import (
 )
 from targets.playback.events_server import NoGroup
 from targets.playback.transport import CallFailed
-from tests.unit.playback.little_target import dead_address
+from tests.ports import dead_address
 from tests.unit.playback.pipeline_fixtures import client, event
 
 

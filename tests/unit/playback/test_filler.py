@@ -11,7 +11,8 @@ from targets.playback.disk import DiskFaults
 from targets.playback.main import SERVICES
 from targets.playback.map_exchange import MapReader
 from targets.playback.service import Context
-from tests.unit.playback.little_target import LittleTarget, config, dead_address, until
+from tests.ports import dead_address
+from tests.unit.playback.little_target import LittleTarget, config, until
 from tests.unit.playback.titles import CHUNKS, STUDIO, TITLE, chunks_of, disk, put, release
 
 FAST = {"fill_every_s": 0.1, "fill_mbps": 2000}

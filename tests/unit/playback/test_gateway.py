@@ -15,8 +15,8 @@ from targets.playback.gateway_rules import HEADERS_MAX, PATH_MAX
 from targets.playback.seed_data import SeedData
 from targets.playback.tokens import Keyring, issue
 from targets.playback.validation import refusal
+from tests.ports import dead_address
 from tests.unit.playback.edge import KEY, PLAY, Edge, Service, status_of
-from tests.unit.playback.little_target import dead_address
 
 # what the gateway lets through
 

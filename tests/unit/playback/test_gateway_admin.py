@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.ports import dead_address
 from tests.unit.playback.edge import ADMIN, Edge, Service, built
-from tests.unit.playback.little_target import dead_address
 
 
 @pytest.mark.parametrize(

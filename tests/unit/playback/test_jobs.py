@@ -10,7 +10,7 @@ import pytest
 
 from targets.playback.jobs import DUE, JobRules, Jobs, JobState
 from targets.playback.transport import CallFailed
-from tests.unit.playback.little_target import dead_address
+from tests.ports import dead_address
 from tests.unit.playback.pipeline_fixtures import client
 
 TITLE = "title-0031"

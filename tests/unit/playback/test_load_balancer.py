@@ -10,8 +10,9 @@ from aiohttp.test_utils import make_mocked_request
 
 from chaos.resilience.web.shedding import SHED_HEADER
 from targets.playback.transport import BadTarget, target_of
+from tests.ports import dead_address
 from tests.unit.playback.edge import ADMIN, Service, built, status_of
-from tests.unit.playback.little_target import LittleTarget, dead_address
+from tests.unit.playback.little_target import LittleTarget
 
 
 class Balanced(LittleTarget):

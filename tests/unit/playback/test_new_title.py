@@ -15,7 +15,8 @@ from targets.playback.client import ClientConfig, PlaybackClient, PlayOrder
 from targets.playback.client_protocol import Ended
 from targets.playback.manifest import digest_of
 from targets.playback.video import LADDER_KBPS
-from tests.unit.playback.little_target import LittleTarget, config, dead_address, until
+from tests.ports import dead_address
+from tests.unit.playback.little_target import LittleTarget, config, until
 from tests.unit.playback.pipeline_fixtures import client
 from tests.unit.playback.service_process import ServiceProcess
 from tests.unit.playback.titles import STUDIO, TITLE, manifest_of

@@ -11,7 +11,8 @@ from targets.playback.chunk_format import check
 from targets.playback.main import SERVICES
 from targets.playback.service import Context
 from targets.playback.video import LADDER_KBPS, VideoScale
-from tests.unit.playback.little_target import LittleTarget, config, dead_address, until
+from tests.ports import dead_address
+from tests.unit.playback.little_target import LittleTarget, config, until
 from tests.unit.playback.titles import STUDIO, disk
 
 TITLE = "title-0007"

@@ -8,7 +8,8 @@ import pytest
 
 from targets.playback.oca_map import title_tag
 from targets.playback.video import VideoScale
-from tests.unit.playback.little_target import LittleTarget, dead_address, report, until
+from tests.ports import dead_address
+from tests.unit.playback.little_target import LittleTarget, report, until
 
 
 async def known_ocas(target, address):

@@ -14,15 +14,8 @@ from targets.playback.event_stream import EventStream
 from targets.playback.home_rows import popular_from_bytes, recommendation_from_bytes
 from targets.playback.pipeline import BATCH_MAX, Pipeline, application_of, build
 from targets.playback.service import Context
-from tests.unit.playback.little_target import (
-    SETTINGS,
-    LittleTarget,
-    config,
-    dead_address,
-    running_valkey,
-    until,
-    valkey_process,
-)
+from tests.ports import dead_address
+from tests.unit.playback.little_target import SETTINGS, LittleTarget, config, running_valkey, until, valkey_process
 from tests.unit.playback.pipeline_fixtures import client, event
 
 

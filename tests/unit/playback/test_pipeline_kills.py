@@ -14,7 +14,8 @@ from targets.playback.event_stream import TOTALS, Backlog, EventStream
 from targets.playback.service import Context
 from targets.playback.transport import CallFailed
 from targets.playback.validation import Plan, Subscriber
-from tests.unit.playback.little_target import config, dead_address, running_valkey, valkey_process
+from tests.ports import dead_address
+from tests.unit.playback.little_target import config, running_valkey, valkey_process
 from tests.unit.playback.service_process import ServiceProcess
 
 EMIT_EVERY_S = 0.02

@@ -13,8 +13,9 @@ from redis import Redis
 from chaos.groups import GROUP_HEADER
 from targets.playback.passport import HEADER
 from targets.playback.validation import Plan, Refusal, refusal
+from tests.ports import dead_address
 from tests.unit.playback.apps_backend import Backend
-from tests.unit.playback.little_target import TODAY, dead_address, passport_of, running_valkey
+from tests.unit.playback.little_target import TODAY, passport_of, running_valkey
 
 READ_EACH_TIME = ("single_flight", "stream_limits")
 """What is off where a test is about what the cache has: nothing is kept at hand, and an account may play twice."""

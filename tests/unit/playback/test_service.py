@@ -16,13 +16,10 @@ from chaos.resilience import Switches
 from chaos.topology.parser import load_topology
 from targets.playback import main, valkey
 from targets.playback.service import SWITCHES, Context, application, serve, switches_of
-from tests.unit.playback.little_target import LittleTarget, config, dead_address
+from tests.ports import free_port
+from tests.unit.playback.little_target import LittleTarget, config
 
 TARGET = Path(main.__file__).parent
-
-
-def free_port():
-    return int(dead_address().rpartition(":")[2])
 
 
 async def test_a_service_serves_until_it_is_told_to_stop_and_then_leaves_its_port():

@@ -13,8 +13,9 @@ from targets.playback import store
 from targets.playback.entitlements import Entitlements
 from targets.playback.hot_copies import HOT_READS
 from targets.playback.service import Context
+from tests.ports import dead_address
 from tests.unit.playback.apps_backend import Backend
-from tests.unit.playback.little_target import config, dead_address, until, valkey_process
+from tests.unit.playback.little_target import config, until, valkey_process
 from tests.unit.playback.pipeline_fixtures import client
 
 SWITCHED_OFF = ("bulkheads", "breakers", "deadlines")

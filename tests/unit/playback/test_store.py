@@ -10,7 +10,8 @@ from targets.playback.seed_data import SeedData
 from targets.playback.service import Context
 from targets.playback.store import Store
 from targets.playback.validation import Subscriber, Title, titles_from_json
-from tests.unit.playback.little_target import LittleTarget, config, dead_address
+from tests.ports import dead_address
+from tests.unit.playback.little_target import LittleTarget, config
 from tests.unit.playback.store_replicas import StoreReplicas
 
 DATA = SeedData.generate(1, subscribers=60, titles=30, countries=3)

@@ -15,7 +15,8 @@ from targets.playback.stream_leases import Claim, LeaseZone, StreamLeases
 from targets.playback.streams import STREAMS_MAX, Fate, Stream
 from targets.playback.transport import CallFailed
 from targets.playback.validation import Plan
-from tests.unit.playback.little_target import config, dead_address, running_valkey
+from tests.ports import dead_address
+from tests.unit.playback.little_target import config, running_valkey
 
 LEASE_S = 20.0
 NAMES = st.sampled_from([f"s-{number}" for number in range(7)])

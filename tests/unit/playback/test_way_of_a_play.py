@@ -18,7 +18,8 @@ from targets.playback.client_protocol import Ended
 from targets.playback.client_viewing import Pause, Stop, Viewing
 from targets.playback.seed_data import SeedData
 from targets.playback.video import LADDER_KBPS
-from tests.unit.playback.little_target import SETTINGS, LittleTarget, dead_address, passport_of, until
+from tests.ports import dead_address
+from tests.unit.playback.little_target import SETTINGS, LittleTarget, passport_of, until
 from tests.unit.playback.pipeline_fixtures import received
 
 KEY = str(SETTINGS["signing_key"])

@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -115,12 +116,18 @@ def test_every_process_with_the_runs_mark_is_killed_wherever_it_went():
     run = secrets.token_hex(6)
     environment = {**os.environ, host.RUN_VARIABLE: run}
     with subprocess.Popen(["sh", "-c", "setsid sleep 600 & exec sleep 601"], env=environment) as shell:
-        deadline = time.monotonic() + 5
-        while len(host.marked_processes(run)) < 2 and time.monotonic() < deadline:
-            pass
-        assert settle([Entry(undo=Undo.KILL_MARKED, run=run)]).undone == [f"killed 2 processes of run {run}"]
-        assert shell.wait(5) == -signal.SIGKILL
-    assert host.marked_processes(run) == []
+        try:
+            deadline = time.monotonic() + 5
+            while len(host.marked_processes(run)) < 2 and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert settle([Entry(undo=Undo.KILL_MARKED, run=run)]).undone == [f"killed 2 processes of run {run}"]
+            assert shell.wait(5) == -signal.SIGKILL
+            assert host.marked_processes(run) == []
+        finally:
+            while left := host.marked_processes(run):
+                for pid in left:
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
 
 
 def test_a_frozen_process_goes_on(sleeper):

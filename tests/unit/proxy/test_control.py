@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 
 import pytest
 from aiohttp import web
@@ -11,6 +10,7 @@ from aiohttp import web
 from chaos.errors import EnvironmentFailure
 from chaos.faults.base import Stream, ToxicSpec
 from chaos.proxy.control import ProxyControl, ProxySpec
+from tests.ports import free_port
 
 TOXIC = ToxicSpec(name="t", type="latency", stream=Stream.UPSTREAM, toxicity=1.0, attributes={"latency": 1})
 SPEC = ProxySpec(name="a", listen="127.0.0.1:0", upstream="127.0.0.1:9")
@@ -63,8 +63,7 @@ async def failures(control: ProxyControl) -> list[str]:
 
 
 async def test_a_server_that_is_not_there_is_reported_with_the_address_and_what_to_do():
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
+    port = free_port()
     for text in await failures(ProxyControl("127.0.0.1", port)):
         assert f"no proxy server answers at http://127.0.0.1:{port} (connection refused); start one there" in text
 
