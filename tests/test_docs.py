@@ -60,6 +60,11 @@ def blocks(document: Path, language: str) -> list[str]:
     return [text for found, text in _BLOCK.findall(document.read_text()) if found == language]
 
 
+def spans_of(document: Path) -> list[str]:
+    """What its sentences quote, outside of blocks."""
+    return re.findall(r"`([^`\n]+)`", _BLOCK.sub("", document.read_text()))
+
+
 def commands(block: str) -> Iterator[list[str]]:
     """The commands of a block as a shell takes them apart, without comments and redirections."""
     waiting = ""
@@ -90,13 +95,13 @@ def shown(program: str) -> list[list[str]]:
 
 def named_in_passing() -> list[list[str]]:
     """Each command that a sentence names, as far as it does."""
-    found = {
-        span
-        for document in DOCUMENTS
-        for span in re.findall(r"`([^`\n]+)`", _BLOCK.sub("", document.read_text()))
-        if OURS.match(span)
-    }
+    found = {span for document in DOCUMENTS for span in spans_of(document) if OURS.match(span)}
     return [shlex.split(span) for span in sorted(found)]
+
+
+def missing_sources(words: list[str]) -> list[str]:
+    """The paths of the repository among these that are not there."""
+    return [word for word in words if SOURCES.fullmatch(word) and not (ROOT / word).exists()]
 
 
 def options_of(words: list[str]) -> list[str]:
@@ -140,19 +145,13 @@ def test_sources_that_a_command_names_are_there():
         for document in DOCUMENTS
         for block in blocks(document, "sh")
         for words in commands(block)
-        for word in words
-        if SOURCES.fullmatch(word) and not (ROOT / word).exists()
+        for word in missing_sources(words)
     ]
     assert missing == []
 
 
 def test_sources_that_a_sentence_names_are_there():
-    missing = [
-        f"{document.name}: {span}"
-        for document in DOCUMENTS
-        for span in re.findall(r"`([^`\n]+)`", _BLOCK.sub("", document.read_text()))
-        if SOURCES.fullmatch(span) and not (ROOT / span).exists()
-    ]
+    missing = [f"{document.name}: {span}" for document in DOCUMENTS for span in missing_sources(spans_of(document))]
     assert missing == []
 
 
@@ -179,7 +178,7 @@ def test_a_documented_option_of_pytest_is_there(words: list[str], pytestconfig: 
 
 @pytest.mark.parametrize("words", named_in_passing(), ids=shlex.join)
 def test_a_command_in_a_sentence_is_there_with_its_options(words: list[str], pytestconfig: pytest.Config):
-    assert [word for word in words if SOURCES.fullmatch(word) and not (ROOT / word).exists()] == []
+    assert missing_sources(words) == []
     program = words[0].removeprefix(".venv/bin/")
     if program.startswith("python"):
         assert importlib.util.find_spec(words[2]) is not None, f"no such module: {words[2]}"

@@ -9,13 +9,13 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 from tests.e2e.little_target import processes_with
+from tests.processes import wait_until_ended
 
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -34,31 +34,6 @@ FAST = tuple(
 """The shipped experiments, shortened to what 99.5 % needs: 200 plays that are not refused. How late the generator may
 be, and how much of the machine others may take, is relaxed: these tests run on busy machines, and whether the
 generator keeps its schedule is measured in ``benchmarks/``."""
-END_WITHIN_S = 10.0
-"""How long what was begun may take to end by itself: a guardian gives a Toxiproxy that hangs five seconds."""
-
-
-@contextmanager
-def started(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[Any]]:
-    """Start a program; it is killed in the end, whatever comes of the test, and waited for."""
-    with subprocess.Popen(command, **options) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def wait_until_ended(alive: Callable[[], Sequence[int]], within_s: float = END_WITHIN_S) -> None:
-    """Wait until ``alive`` names no process any more; those that it still names after ``within_s`` are killed."""
-    limit_s = time.monotonic() + within_s
-    while alive() and time.monotonic() < limit_s:
-        time.sleep(0.02)
-    limit_s += END_WITHIN_S
-    while (pids := alive()) and time.monotonic() < limit_s:
-        for pid in pids:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(0.02)
 
 
 @dataclass(slots=True)

@@ -15,8 +15,8 @@ from chaos.processes.guardian import run_folder_path
 from chaos.processes.ledger import LEDGER_NAME, Entry, Ledger, Owner, Undo
 from tests.e2e.environments import LATENCY, ask, eventually, name_of, run_of
 from tests.e2e.little_target import processes_with
-from tests.e2e.running import started
 from tests.ports import free_port
+from tests.processes import started
 
 pytestmark = pytest.mark.e2e
 

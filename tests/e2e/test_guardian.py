@@ -17,8 +17,8 @@ import pytest
 from chaos.processes.guardian import LIMIT_S
 from chaos.processes.ledger import LEDGER_NAME
 from tests.e2e.little_target import assert_nothing_left, processes_with
-from tests.e2e.running import started
 from tests.ports import free_port
+from tests.processes import started
 
 pytestmark = pytest.mark.e2e
 

@@ -10,8 +10,9 @@ import urllib.request
 
 import pytest
 
-from tests.e2e.running import FAST, Chaos, started
+from tests.e2e.running import FAST, Chaos
 from tests.ports import free_port
+from tests.processes import started
 
 pytestmark = pytest.mark.e2e
 

@@ -17,8 +17,9 @@ import pytest
 
 from chaos.processes import host
 from chaos.topology.wire import config_to_json
-from tests.e2e.running import ROOT, wait_until_ended
+from tests.e2e.running import ROOT
 from tests.ports import dead_address
+from tests.processes import wait_until_ended
 from tests.unit.playback.little_target import config
 from tests.unit.playback.store_replicas import TIMING
 

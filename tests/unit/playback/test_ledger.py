@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from targets.playback import ledger as ledger_module
 from targets.playback.ledger import Ledger
 from targets.playback.validation import Plan, Subscriber
+from tests.processes import started
 
 MEMORY = Path(":memory:")
 ROOT = Path(__file__).resolve().parents[3]
@@ -281,12 +282,10 @@ def test_a_ledger_that_is_killed_again_and_again_ends_with_the_rows_of_one_that_
     path = tmp_path / "ledger.sqlite"
     told = 0
     for lives in (3, 60, 150):
-        with subprocess.Popen(
-            [sys.executable, "-c", KILLED, str(path)], stdout=subprocess.PIPE, text=True, cwd=ROOT
-        ) as process:
+        command = [sys.executable, "-c", KILLED, str(path)]
+        with started(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
             for line, _ in zip(process.stdout, range(lives), strict=False):
                 told = int(line)
-            process.kill()
         reopened = Ledger(path)
         assert reopened.applied >= told
         assert reopened.totals()["applied"] == reopened._db.execute("SELECT COUNT(*) FROM results").fetchone()[0]

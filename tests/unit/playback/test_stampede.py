@@ -29,7 +29,6 @@ class Crowd(Backend):
     async def entitlements(self, folder, caches, *disabled):
         """Yield them; ``asked`` counts the store's questions by path, and ``fails`` makes it answer none."""
         self.asked = Counter()
-
         self.fails = False
 
         @web.middleware

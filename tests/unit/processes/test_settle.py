@@ -9,7 +9,6 @@ import subprocess
 import threading
 import time
 import urllib.request
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,7 @@ from chaos.processes import guardian, host
 from chaos.processes.guardian import clean_up, heal_leftovers, run_folder_path, settle
 from chaos.processes.ledger import LEDGER_NAME, Entry, Ledger, Owner, Undo
 from chaos.proxy import token
+from tests.processes import started, wait_until_ended
 from tests.unit.proxy.running import running
 
 
@@ -32,9 +32,8 @@ def temporary_folder(tmp_path, monkeypatch):
 @pytest.fixture
 def sleeper():
     """A process in a session of its own that would sleep for long."""
-    with subprocess.Popen(["sleep", "600"], start_new_session=True) as process:
+    with started(["sleep", "600"], start_new_session=True) as process:
         yield process
-        process.kill()
 
 
 def listening():
@@ -124,10 +123,7 @@ def test_every_process_with_the_runs_mark_is_killed_wherever_it_went():
             assert shell.wait(5) == -signal.SIGKILL
             assert host.marked_processes(run) == []
         finally:
-            while left := host.marked_processes(run):
-                for pid in left:
-                    with suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
+            wait_until_ended(lambda: host.marked_processes(run), within_s=0.0)
 
 
 def test_a_frozen_process_goes_on(sleeper):

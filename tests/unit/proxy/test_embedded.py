@@ -14,6 +14,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from tests.processes import started
+
 WAYS_IN = {"for programs": ["-m", "chaos.proxy.embedded"], "for people": ["-m", "chaos", "proxy"]}
 
 
@@ -26,13 +28,10 @@ def way_in(request: pytest.FixtureRequest) -> list[str]:
 @contextmanager
 def embedded(*arguments: str, way_in=WAYS_IN["for programs"]) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The running program and the URL of its API."""
-    process = subprocess.Popen([sys.executable, *way_in, "--port", "0", *arguments], stdout=subprocess.PIPE, text=True)
-    with process:
-        try:
-            line = process.stdout.readline()
-            yield process, re.search(r"http://127\.0\.0\.1:\d+", line).group()
-        finally:
-            process.kill()
+    command = [sys.executable, *way_in, "--port", "0", *arguments]
+    with started(command, stdout=subprocess.PIPE, text=True) as process:
+        line = process.stdout.readline()
+        yield process, re.search(r"http://127\.0\.0\.1:\d+", line).group()
 
 
 def failed(way_in: list[str], *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -16,6 +16,7 @@ import pytest
 
 from chaos.proxy import token
 from chaos.proxy.addresses import is_loopback, keep_alive
+from tests.processes import started
 
 PEOPLE = ["-m", "chaos", "proxy", "--port", "0"]
 
@@ -23,14 +24,9 @@ PEOPLE = ["-m", "chaos", "proxy", "--port", "0"]
 @contextmanager
 def proxy_server(*arguments: str, **environment: str) -> Iterator[str]:
     """Run ``chaos proxy`` and yield the URL of its API."""
-    process = subprocess.Popen(
-        [sys.executable, *PEOPLE, *arguments], stdout=subprocess.PIPE, text=True, env={"PATH": "", **environment}
-    )
-    with process:
-        try:
-            yield process.stdout.readline().split(": ")[-1].strip()
-        finally:
-            process.kill()
+    command = [sys.executable, *PEOPLE, *arguments]
+    with started(command, stdout=subprocess.PIPE, text=True, env={"PATH": "", **environment}) as process:
+        yield process.stdout.readline().split(": ")[-1].strip()
 
 
 def ask(url: str, body: object = None, **headers: str) -> tuple[int, str]:
