@@ -2,8 +2,8 @@
 
 Commands of ours are run where that is quick, and else looked at: subcommand, options, modules, targets of make, the
 paths that are named. Requests with curl are sent to a proxy, and Locust reads its options and its file. Python blocks
-run; YAML blocks are read as (a part of) the file that they belong to; quoted files are the files. Blocks without a
-language, or in one of others, are pictures, and what a tool of others makes of its options is its own business.
+run; YAML blocks are for test_documented_files.py. Blocks without a language, or in one of others, are pictures, and
+what a tool of others makes of its options is its own business.
 """
 
 from __future__ import annotations
@@ -13,11 +13,8 @@ import itertools
 import json
 import re
 import shlex
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -26,43 +23,15 @@ import pytest
 from chaos.cli.main import cli
 from chaos.cli.options import collect_experiments
 from chaos.experiment.parser import load_experiment
-from chaos.experiment.tables import EXPERIMENT
-from chaos.fields import Table
-from chaos.mutation.parser import LIST
 from chaos.reports.markdown import BEGIN, END
-from chaos.topology.tables import TOPOLOGY
-from chaos.yamlfile import parse_yaml
+from tests.documents import BLOCK, DOCUMENTS, ROOT, blocks, ran, spans_of
 from tests.unit.proxy.running import running
 
-ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = [
-    ROOT / "README.md",
-    ROOT / "ARCHITECTURE.md",
-    ROOT / "experiments/README.md",
-    ROOT / "targets/playback/README.md",
-    *sorted((ROOT / "docs").rglob("*.md")),
-]
 QUICK = {"plan", "validate", "faults", "schema", "heal"}
 LANGUAGES = {"sh", "python", "yaml"}
 PICTURES = {"", "text", "go", "js"}
 OURS = re.compile(r"(\.venv/bin/)?(chaos|make|pytest|locust|python3? -m) ")
 SOURCES = re.compile(r"(\.github|benchmarks|chaos|docs|experiments|locustfiles|scripts|targets|tests)/[\w./-]*")
-_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
-
-
-def ran(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, timeout=60, check=False
-    )
-
-
-def blocks(document: Path, language: str) -> list[str]:
-    return [text for found, text in _BLOCK.findall(document.read_text()) if found == language]
-
-
-def spans_of(document: Path) -> list[str]:
-    """What its sentences quote, outside of blocks."""
-    return re.findall(r"`([^`\n]+)`", _BLOCK.sub("", document.read_text()))
 
 
 def commands(block: str) -> Iterator[list[str]]:
@@ -126,7 +95,7 @@ def targets_of_make() -> set[str]:
 
 def test_every_block_is_in_a_language_that_is_looked_at_or_shows_no_command_of_ours():
     for document in DOCUMENTS:
-        for language, text in _BLOCK.findall(document.read_text()):
+        for language, text in BLOCK.findall(document.read_text()):
             assert language in LANGUAGES | PICTURES, f"{document.name}: what is to be done with ```{language}?"
             if language in PICTURES:
                 hidden = [line for line in text.splitlines() if OURS.match(line)]
@@ -240,97 +209,6 @@ def asked(method: str, address: str, data: str | None = None) -> object:
         return json.loads(answer.read() or "null")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Form:
-    """A kind of file that YAML blocks are parts of, and what the rest of such a file may be."""
-
-    noun: str
-    table: Table
-    file_name: str
-    command: tuple[str, ...]
-    rest: dict[str, str]
-
-
-FORMS = (
-    Form(
-        noun="an experiment",
-        table=EXPERIMENT,
-        file_name="part.yaml",
-        command=("validate",),
-        rest={
-            "title": "A part of a document",
-            "target": "../targets/playback",
-            "load": "{locustfile: ../locustfiles/playback.py, rate: 30/s}",
-            "faults": "[{kind: latency, service: steering, latency_ms: 100}]",
-            "steady_state": "[playback_availability >= 99%]",
-            "recover_within": "5s",
-        },
-    ),
-    Form(
-        noun="a topology",
-        table=TOPOLOGY,
-        file_name="topology.yaml",
-        command=("validate",),
-        rest={
-            "name": "shop",
-            "clients": "{users: {calls: [front]}}",
-            "services": "{front: {command: [front]}}",
-        },
-    ),
-    Form(
-        noun="a list of mutants",
-        table=LIST,
-        file_name="part.yaml",
-        command=("mutate", "--list"),
-        rest={
-            "target": "../targets/playback",
-            "mutants": "[{disable: [isolation], noticed_by: [steering_latency]}]",
-        },
-    ),
-)
-
-WITH_NEW_FAULTS = """
-import chaos.faults.registry as registry
-made = [one for one in list(globals().values()) if isinstance(one, type) and "kind" in vars(one)]
-registry.FAULTS = {**registry.FAULTS, **{one.kind: one for one in made}}
-from chaos.cli.main import main
-main()
-"""
-"""Behind Python blocks with classes of faults: what adding their rows to the table comes to, and ``chaos``."""
-
-
-def yaml_blocks() -> list[tuple[Path, str]]:
-    return [(document, block) for document in DOCUMENTS for block in blocks(document, "yaml")]
-
-
-def keys_of(block: str) -> list[str]:
-    return [entry.key for entry in parse_yaml(block, source="a block").entries]
-
-
-@pytest.mark.parametrize(
-    ("document", "block"), yaml_blocks(), ids=[f"{path.name}-{'-'.join(keys_of(text))}" for path, text in yaml_blocks()]
-)
-def test_a_yaml_block_is_read_as_a_part_of_the_one_file_that_has_its_keys(tmp_path: Path, document: Path, block: str):
-    keys = keys_of(block)
-    forms = [form for form in FORMS if set(keys) <= set(form.table.fields)]
-    assert len(forms) == 1, (
-        f"{document.name}: {keys} must be keys of exactly one of {', '.join(form.noun for form in FORMS)}; correct the "
-        "block, add a key that tells which file it is from, or add the new kind of file to FORMS"
-    )
-    form = forms[0]
-    folder = tmp_path / "experiments"
-    folder.mkdir()
-    for path in [*(ROOT / "experiments").iterdir(), ROOT / "targets", ROOT / "locustfiles"]:
-        (tmp_path / path.relative_to(ROOT)).symlink_to(path)
-    (folder / "locustfile.py").touch()
-    file = folder / form.file_name
-    file.write_text(block + "".join(f"{key}: {value}\n" for key, value in form.rest.items() if key not in keys))
-    new_faults = [text for text in blocks(document, "python") if "kind: ClassVar" in text]
-    program = ("-c", "".join(new_faults) + WITH_NEW_FAULTS) if new_faults else ("-m", "chaos")
-    done = ran(*program, *form.command, str(file))
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 @pytest.mark.parametrize(
     "document", [path for path in DOCUMENTS if path.exists() and blocks(path, "python")], ids=lambda path: path.name
 )
@@ -340,12 +218,6 @@ def test_the_python_blocks_run(document: Path):
         assert done.returncode == 0, f"{block}\n{done.stderr}"
         for expected in re.findall(r"print\(.*\)  # ([^,\n]+)", block):
             assert expected.strip() in done.stdout
-
-
-def test_quoted_yaml_files_are_the_files():
-    quoted = blocks(ROOT / "README.md", "yaml")
-    for path in ("experiments/steering_latency.yaml", "targets/hello/topology.yaml"):
-        assert (ROOT / path).read_text() in quoted, f"README.md quotes {path} as it was"
 
 
 def test_every_shipped_experiment_has_its_row_among_the_experiments():

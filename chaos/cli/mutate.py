@@ -77,7 +77,7 @@ def mutate(
     if problems := [problem for file, plan in zip(loaded, plans, strict=True) for problem in overlaps(plan, file)]:
         raise UsageError(problems)
     if only_list:
-        print_list(console, listed)
+        print_list(console, mutants, listed=listed)
         return
     for file in filter(None, (json_path, markdown)):
         check_writable(file)

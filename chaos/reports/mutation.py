@@ -14,15 +14,19 @@ VERSION = 1
 _STYLES = {Fate.KILLED: "green", Fate.SURVIVED: "bold red", Fate.UNDECIDED: "yellow", Fate.BROKEN: "bold magenta"}
 
 
-def print_list(console: Console, listed: MutantList) -> None:
-    """Print every mutant, and who should notice it."""
+def print_list(console: Console, mutants: Sequence[Mutant], *, listed: MutantList) -> None:
+    """Print each of these mutants of a list, and who should notice it."""
     rows = table("without", "noticed by", "what is lost")
-    for mutant in listed.mutants:
-        rows.add_row(mutant.name, ", ".join(path.stem for path in mutant.noticed_by) or "nothing", mutant.title)
-    for column in rows.columns:  # a narrow terminal shortens the sentences
-        column.no_wrap, column.overflow = True, "ellipsis"
+    for mutant in mutants:
+        lost = Text(mutant.title, no_wrap=True, overflow="ellipsis")
+        noticed_by = ",\n".join(path.stem for path in mutant.noticed_by) or "nothing"
+        rows.add_row(mutant.name.replace(" + ", " +\n"), noticed_by, lost)
+    for column in rows.columns[:2]:  # a narrow terminal shortens the sentences alone
+        column.no_wrap = True
     console.print(rows)
-    console.print(Text(f"{len(listed.mutants)} mutants in {listed.file}"))
+    total = len(listed.mutants)
+    count = f"{len(mutants)} of the {total}" if len(mutants) < total else f"{total}"
+    console.print(Text(f"{count} mutants in {listed.file}"))
 
 
 def line_of(judged: Judged, number: int, total: int) -> Text:

@@ -30,6 +30,22 @@ def test_the_shipped_list_has_forty_mutants_and_more_and_names_who_should_notice
     assert rest == f"mutants in {LIST}"
 
 
+def test_the_list_may_be_narrowed_to_the_mutants_whose_names_fit():
+    done = run("experiments", "--list", "--only", "fallbacks@store.*")
+    total = len(load_mutants(Path(LIST))[0].mutants)
+    _, *rows, last = done.output.strip().splitlines()
+    assert [row.split()[0] for row in rows] == ["fallbacks@store.subscriber", "fallbacks@store.title"]
+    assert last == f"2 of the {total} mutants in {LIST}"
+
+
+def test_a_list_in_a_usual_terminal_has_the_whole_names_of_protections_and_experiments():
+    done = run("experiments", "--list")  # 80 columns, as wherever there is no terminal
+    words = {word.strip(",") for line in done.output.splitlines() for word in line.split()}
+    mutants = load_mutants(Path(LIST))[0].mutants
+    assert {name for mutant in mutants for name in mutant.disable} <= words
+    assert {path.stem for mutant in mutants for path in mutant.noticed_by} <= words
+
+
 KINDS = {
     "isolation",
     "deadlines",
