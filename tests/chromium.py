@@ -166,4 +166,6 @@ async def _first_page(socket: aiohttp.ClientWebSocketResponse) -> tuple[Page, as
     reader = asyncio.ensure_future(read())
     for domain in ("Page", "Runtime", "Network", "Log"):
         await page.call(f"{domain}.enable")
+    # A window that is not in front has no focus, and gives none.
+    await page.call("Emulation.setFocusEmulationEnabled", enabled=True)
     return page, reader
