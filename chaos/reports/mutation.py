@@ -20,7 +20,7 @@ def print_list(console: Console, mutants: Sequence[Mutant], *, listed: MutantLis
     for mutant in mutants:
         lost = Text(mutant.title, no_wrap=True, overflow="ellipsis")
         noticed_by = ",\n".join(path.stem for path in mutant.noticed_by) or "nothing"
-        rows.add_row(mutant.name.replace(" + ", " +\n"), noticed_by, lost)
+        rows.add_row(" +\n".join(mutant.disable), noticed_by, lost)
     for column in rows.columns[:2]:  # a narrow terminal shortens the sentences alone
         column.no_wrap = True
     console.print(rows)
