@@ -99,7 +99,8 @@ def _difference(verdict: Verdict, control: Verdict) -> str:
         return f" ({_first(control)})" if control.reasons else ""
     before, after = min(pairs, key=lambda pair: pair[0].outcome is Outcome.VIOLATED)
     there = "without a value" if after.measured is None else figure(after.measured, after.unit)
-    return f" ({after.metric.replace('_', ' ')} {there} instead of {figure(before.measured, before.unit)})"
+    name = after.metric.removesuffix("_s").replace("_", " ")  # the figures have their units
+    return f" ({name} {there} instead of {figure(before.measured, before.unit)})"
 
 
 def _first(verdict: Verdict) -> str:

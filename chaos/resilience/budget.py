@@ -5,6 +5,9 @@ from __future__ import annotations
 from chaos.resilience.settings import BudgetSettings
 from chaos.resilience.window import RollingWindow
 
+NO_BUDGET = BudgetSettings(floor_per_s=1e9)
+"""What is left where the budget is switched off: more extra calls than anybody makes."""
+
 
 class RetryBudget:
     """How many second attempts there may be: a share of the first ones, plus a floor for quiet times.

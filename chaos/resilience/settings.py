@@ -274,7 +274,9 @@ class ReplicaSettings:
 class Switches:
     """Which protections of one command are on. The controls of experiments switch them off one by one.
 
-    ``enabled=False`` leaves the bare call: nothing is protected, counted or answered by a fallback.
+    ``enabled=False`` leaves the bare call: nothing is protected, counted or answered by a fallback. Without ``budget``
+    retries, second attempts and hedges are as many as they like to be; without ``choice`` each replica is asked in its
+    turn, as in ``ReplicaChoice.ROUND_ROBIN``.
     """
 
     enabled: bool = True
@@ -286,6 +288,8 @@ class Switches:
     hedge: bool = True
     fallback: bool = True
     failover: bool = True
+    budget: bool = True
+    choice: bool = True
 
     @classmethod
     def without(cls, *protections: str) -> Switches:

@@ -3,7 +3,7 @@
 A hash is slow on purpose and cannot be interrupted, and services have no threads to do it in. Three things keep it from
 stopping everything else:
 
-    flood of log-ins --> bulkhead: one at a time, some wait, the rest is refused --> its turn: one every 40 ms --> hash
+    flood of log-ins --> bulkhead: one at a time, some wait, the rest is refused --> its turn: one every 60 ms --> hash
 
 * The parameters make one hash take about 15 ms.
 * Between the beginnings of two hashes lie at least ``INTERVAL_S``, in which the loop does its other work.
@@ -28,9 +28,11 @@ LENGTH_MIN = 8
 LENGTH_MAX = 128
 """Characters of a password. The upper limit is far above any real one; it bounds what a request may have hashed."""
 
-INTERVAL_S = 0.04
-WAITING_MAX = 16
-"""With one hash every 40 ms the last in the queue waits 0.64 s, about half of the time that the gateway allows."""
+INTERVAL_S = 0.06
+WAITING_MAX = 8
+"""With one hash every 60 ms the last in the queue waits 0.48 s, two thirds of the 0.75 s of a gateway's attempt. Were
+the queue longer than that, its last ones would give up just before their turn, and the gateway would ask the other
+server for them, whose queue grows by that: then a flood stays after its cause is gone."""
 
 _SALT_BYTES = 16
 _MEMORY_KIB_MAX = 64 * 1024

@@ -51,6 +51,8 @@ SWITCHES = {
     "hedging": "hedge",
     "fallbacks": "fallback",
     "failover": "failover",
+    "retry_budget": "budget",
+    "replica_choice": "choice",
 }
 """Protections of all commands, or of one as in ``fallbacks@steering.rank``, and what they switch off."""
 

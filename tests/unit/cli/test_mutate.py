@@ -53,6 +53,8 @@ KINDS = {
     "breakers",
     "fallbacks",
     "failover",
+    "retry_budget",
+    "replica_choice",
     "hedging",
     "load_shedding",
     "client_failover",

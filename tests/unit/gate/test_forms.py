@@ -100,8 +100,8 @@ def test_a_surge_needs_a_load_of_its_own_and_is_told_so():
     assert entry.job.form is Form.BRIEF
     assert entry.why_not_quick == "its load has a surge"
     assert entry.job.experiment.load == replace(job.experiment.load, max_start_lag_s=QUICK_START_LAG_S)
-    assert entry.job.plan.surges[0].rate_per_s == 60.0
-    assert entry.job.experiment.phases[PhaseName.FAULT] == 1.0 + 4.0 + STORY_S, "until its story is told"
+    assert entry.job.plan.surges[0].rate_per_s == 30.0
+    assert entry.job.experiment.phases[PhaseName.FAULT] == 3.0 + 4.0 + STORY_S, "until its story is told"
 
 
 def test_a_control_group_needs_the_whole_fault_phase_and_is_told_so():

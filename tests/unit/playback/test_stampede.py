@@ -21,6 +21,9 @@ from tests.unit.playback.pipeline_fixtures import client
 SWITCHED_OFF = ("bulkheads", "breakers", "deadlines")
 """So that every question is asked that somebody has, however busy the machine of the test is."""
 
+FAILS_AFTER_S = 0.3
+"""A failure of the store: late enough that all who play at the same moment have asked by then."""
+
 
 class Crowd(Backend):
     """A store that counts what it is asked, and the part of Playback Apps that asks it."""
@@ -35,6 +38,7 @@ class Crowd(Backend):
         async def count(request, handler):
             self.asked[request.path] += 1
             if self.fails:
+                await asyncio.sleep(FAILS_AFTER_S)
                 raise web.HTTPServiceUnavailable
             return await handler(request)
 
@@ -92,7 +96,7 @@ async def test_the_plays_that_come_before_the_cache_is_written_cost_the_store_no
 
 
 async def test_a_stampede_without_the_store_is_answered_by_the_copy_and_costs_one_failed_question(valkeys, tmp_path):
-    async with Crowd() as target, target.entitlements(tmp_path, valkeys[1:]) as entitlements:
+    async with Crowd() as target, target.entitlements(tmp_path, valkeys[1:], *SWITCHED_OFF) as entitlements:
 
         async def is_ready():
             return entitlements.ready

@@ -271,6 +271,26 @@ async def test_without_isolation_it_is_plain_round_robin_and_one_attempt():
 
 
 @virtual
+async def test_the_budget_can_be_switched_off():
+    budget = BudgetSettings(floor_per_s=0.0, percent=0.0)
+    replicas, _ = make_replicas(switches={"play_api": Switches(budget=False)}, budget=budget)
+    servers = Servers(a=[Broken()], b=[Broken()])
+    for _ in range(100):
+        with pytest.raises(Broken):
+            await replicas.call(servers)
+    assert len(servers.asked) == 200
+
+
+@pytest.mark.parametrize("choice", list(ReplicaChoice))
+@virtual
+async def test_the_choice_can_be_switched_off(choice):
+    replicas, _ = make_replicas(switches={"play_api": Switches(choice=False)}, choice=choice)
+    servers = Servers(a=[0.3])
+    answers = await asyncio.gather(*(replicas.call(servers) for _ in range(10)))
+    assert answers == list("ab" * 5)  # a is asked in its turn although it is busy
+
+
+@virtual
 async def test_failover_alone_can_be_switched_off():
     replicas, _ = make_replicas(switches={"play_api": Switches(failover=False)})
     servers = Servers(a=[Broken()], b=[Broken()])

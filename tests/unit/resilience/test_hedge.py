@@ -189,6 +189,18 @@ async def test_hedging_can_be_switched_off():
     assert service.requests == 31
 
 
+@pytest.mark.parametrize(("budget", "requests"), [(True, 31), (False, 34)])
+@virtual
+async def test_the_budget_of_hedges_can_be_switched_off(budget, requests):
+    service = Service(slow_share=0.0)
+    hedge = HedgeSettings(budget=BudgetSettings(percent=0.0, floor_per_s=0.0))
+    replicas = make(hedge=hedge, switches=Switches(budget=budget))
+    await durations(replicas, service, 30)
+    service.next = [1.0]
+    await replicas.call(service)
+    assert service.requests == requests
+
+
 @virtual
 async def test_a_cancelled_loser_is_no_evidence_against_its_replica():
     service = Service(slow_share=0.0)

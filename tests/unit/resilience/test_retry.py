@@ -145,6 +145,16 @@ async def test_retries_of_one_command_can_be_switched_off():
     assert len(flaky.moments) == 1
 
 
+@virtual
+async def test_the_budget_of_one_commands_retries_can_be_switched_off():
+    flaky = Flaky(*[Broken()] * 20)
+    nothing = BudgetSettings(percent=0.0, floor_per_s=0.0)
+    retry = RetrySettings(attempts=4, backoff_s=0.01, budget=nothing)
+    command = make_command(flaky, fallback=static, retry=retry, switches=Switches(budget=False))
+    assert await command() == "fallback"
+    assert len(flaky.moments) == 4
+
+
 class Stubborn:
     """Hangs, and makes an error of its own of a cancellation."""
 
