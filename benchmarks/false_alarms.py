@@ -72,6 +72,7 @@ def run_once(seed: int, loops: Sequence[int]) -> dict[str, object]:
         "worse": document["worse"],
         "longest_recovery_s": max((one["recovery_s"] or 0.0 for one in results), default=0.0),
         "asked_again": sum(len(one["runs"]) > 1 for one in results),
+        "asked_again_of": [one["file"] for one in results if len(one["runs"]) > 1],
         "experiments": len(results),
         "busy_share": round((used_s(loops) - used_before_s) / (time.monotonic() - began_s) / len(loops), 3),
     }  # fmt: skip
