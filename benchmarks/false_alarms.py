@@ -61,6 +61,7 @@ def run_once(seed: int, loops: Sequence[int]) -> dict[str, object]:
             raise SystemExit(f"the gate gave no answer (exit code {ended.returncode}):\n{ended.stdout}{ended.stderr}")
         document = json.loads(file.read_text())
     results = document["results"]
+    again = [one["file"] for one in results if len(one["runs"]) > 1]
     return {
         "commit": commit(),
         "seed": seed,
@@ -71,8 +72,8 @@ def run_once(seed: int, loops: Sequence[int]) -> dict[str, object]:
                      for one in results if one["outcome"] != "held"},
         "worse": document["worse"],
         "longest_recovery_s": max((one["recovery_s"] or 0.0 for one in results), default=0.0),
-        "asked_again": sum(len(one["runs"]) > 1 for one in results),
-        "asked_again_of": [one["file"] for one in results if len(one["runs"]) > 1],
+        "asked_again": len(again),
+        "asked_again_of": again,
         "experiments": len(results),
         "busy_share": round((used_s(loops) - used_before_s) / (time.monotonic() - began_s) / len(loops), 3),
     }  # fmt: skip

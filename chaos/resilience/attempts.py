@@ -34,10 +34,9 @@ from __future__ import annotations
 
 from asyncio import get_running_loop
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
-from chaos.resilience.budget import NO_BUDGET, RetryBudget
+from chaos.resilience.budget import RetryBudget, budgeted
 from chaos.resilience.command import Command
 from chaos.resilience.deadline import Deadline, current_scope
 from chaos.resilience.errors import BadRequest, BulkheadFull, DeadlineSpent, Overloaded, ShortCircuited
@@ -96,10 +95,9 @@ class Replicas(Generic[A]):
         self._bare = not switches.enabled
         self._shares_evenly = settings.share is DeadlineShare.EVEN and switches.deadline
         self._attempts = settings.attempts if switches.failover else 1
-        self._budget = RetryBudget(settings.budget if switches.budget else NO_BUDGET)
-        self._hedge: Hedge | None = None
-        if settings.hedge is not None and switches.hedge:
-            self._hedge = Hedge(settings.hedge if switches.budget else replace(settings.hedge, budget=NO_BUDGET))
+        self._budget = RetryBudget(budgeted(settings, switches).budget)
+        hedge = settings.hedge if switches.hedge else None
+        self._hedge = None if hedge is None else Hedge(budgeted(hedge, switches))
         self._healthy = healthy
         self._turn = -1
         self._choice: Callable[[Sequence[Replica[A]]], Replica[A]] | None = {

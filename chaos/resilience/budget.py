@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from chaos.resilience.settings import BudgetSettings
+from dataclasses import replace
+from typing import TypeVar
+
+from chaos.resilience.settings import BudgetSettings, HedgeSettings, ReplicaSettings, RetrySettings, Switches
 from chaos.resilience.window import RollingWindow
 
-NO_BUDGET = BudgetSettings(floor_per_s=1e9)
-"""What is left where the budget is switched off: more extra calls than anybody makes."""
+S = TypeVar("S", RetrySettings, HedgeSettings, ReplicaSettings)
+
+_NO_LIMIT = BudgetSettings(floor_per_s=1e9)
+"""More extra calls than anybody makes."""
+
+
+def budgeted(settings: S, switches: Switches) -> S:
+    """Return the settings as they are, or without a limit to extra calls where budgets are switched off."""
+    return settings if switches.budget else replace(settings, budget=_NO_LIMIT)
 
 
 class RetryBudget:

@@ -20,11 +20,11 @@ import random
 from asyncio import current_task, get_running_loop
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar, overload
 
 from chaos.resilience.breaker import Breaker
-from chaos.resilience.budget import NO_BUDGET
+from chaos.resilience.budget import budgeted
 from chaos.resilience.deadline import current_scope, innermost_get, innermost_set
 from chaos.resilience.errors import DeadlineExceeded, Refusal, ShortCircuited
 from chaos.resilience.events import Listener
@@ -118,8 +118,7 @@ class Command(Lifecycle[T], Generic[P, T]):
         self.__name__ = name
         self._run: Callable[..., Awaitable[T]] = run
         if settings.retry is not None and switches.retry:
-            retry = settings.retry if switches.budget else replace(settings.retry, budget=NO_BUDGET)
-            self._run = Retry(run, settings=retry, rng=rng)
+            self._run = Retry(run, settings=budgeted(settings.retry, switches), rng=rng)
         first = self._fallbacks[0][0] if self._fallbacks else None
         self._plain_fallback = None if asyncio.iscoroutinefunction(first) else first
         self._answer_type: type | None = None

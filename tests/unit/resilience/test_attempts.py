@@ -362,3 +362,49 @@ async def test_what_was_cancelled_goes_to_no_other_replica_whatever_it_says():
         await make_command(lambda: replicas.call(stubborn))()
     assert (now_s(), len(asked)) == (0.6, 1)
     assert [one.in_flight for one in isolation.snapshot()] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(("share", "expected_s"), [(DeadlineShare.EVEN, 0.5), (DeadlineShare.ALL, 0.9)])
+@virtual
+async def test_attempts_share_the_deadline_evenly_or_may_use_all_of_it(share, expected_s):
+    replicas, _ = make_replicas("abc", share=share, attempt_timeout_s=0.9)
+    ends = []
+
+    async def hang(address):
+        try:
+            await asyncio.sleep(100.0)
+        finally:
+            ends.append(now_s())
+
+    with pytest.raises(TimeoutError), Deadline.within(1.0):
+        await replicas.call(hang)
+    assert ends[0] == pytest.approx(expected_s)
+    assert ends[-1] <= 1.0 + 1e-9
+
+
+@virtual
+async def test_an_unhealthy_replica_is_left_out_unless_all_are():
+    sick = {"a"}
+    isolation = Isolation(rng=random.Random(1))
+    replicas = Replicas("s", ["a", "b"], isolation=isolation, healthy=lambda address: address not in sick)
+    servers = Servers()
+    assert {await replicas.call(servers) for _ in range(20)} == {"b"}
+    sick.add("b")
+    assert {await replicas.call(servers) for _ in range(20)} == {"a", "b"}
+
+
+@virtual
+async def test_an_overloaded_replica_is_passed_over_for_as_long_as_it_asks():
+    replicas, _ = make_replicas("abc")
+    asked = []
+
+    async def overloaded_once(address):
+        asked.append(address)
+        if len(asked) == 1:
+            raise Overloaded("s", retry_after_s=1.0)
+        return address
+
+    await replicas.call(overloaded_once)
+    asked[1:] = []
+    for _ in range(20):
+        assert await replicas.call(overloaded_once) != asked[0]

@@ -1,4 +1,4 @@
-"""Hedging and retries: when a second request is made, who wins, what it costs, and that nothing is left running."""
+"""Hedging: when a second request is made, who wins, what it costs, and that nothing is left running."""
 
 from __future__ import annotations
 
@@ -15,11 +15,8 @@ from hypothesis import strategies as st
 from chaos.resilience import (
     BadRequest,
     BudgetSettings,
-    Deadline,
-    DeadlineShare,
     HedgeSettings,
     Isolation,
-    Overloaded,
     Replicas,
     ReplicaSettings,
     Switches,
@@ -212,52 +209,6 @@ async def test_a_cancelled_loser_is_no_evidence_against_its_replica():
     counts = [one.command.counts for one in replicas.replicas]
     assert sum(one.cancelled for one in counts) == before + 1
     assert sum(one.failure + one.timeout for one in counts) == 0
-
-
-@pytest.mark.parametrize(("share", "expected_s"), [(DeadlineShare.EVEN, 0.5), (DeadlineShare.ALL, 0.9)])
-@virtual
-async def test_attempts_share_the_deadline_evenly_or_may_use_all_of_it(share, expected_s):
-    replicas = make(hedge=None, share=share, attempt_timeout_s=0.9)
-    ends = []
-
-    async def hang(address):
-        try:
-            await asyncio.sleep(100.0)
-        finally:
-            ends.append(now_s())
-
-    with pytest.raises(TimeoutError), Deadline.within(1.0):
-        await replicas.call(hang)
-    assert ends[0] == pytest.approx(expected_s)
-    assert ends[-1] <= 1.0 + 1e-9
-
-
-@virtual
-async def test_an_unhealthy_replica_is_left_out_unless_all_are():
-    sick = {"a"}
-    isolation = Isolation(rng=random.Random(1))
-    replicas = Replicas("s", ["a", "b"], isolation=isolation, healthy=lambda address: address not in sick)
-    service = Service(slow_share=0.0)
-    assert {await replicas.call(service) for _ in range(20)} == {"b"}
-    sick.add("b")
-    assert {await replicas.call(service) for _ in range(20)} == {"a", "b"}
-
-
-@virtual
-async def test_an_overloaded_replica_is_passed_over_for_as_long_as_it_asks():
-    replicas = make(hedge=None)
-    asked = []
-
-    async def overloaded_once(address):
-        asked.append(address)
-        if len(asked) == 1:
-            raise Overloaded("s", retry_after_s=1.0)
-        return address
-
-    await replicas.call(overloaded_once)
-    asked[1:] = []
-    for _ in range(20):
-        assert await replicas.call(overloaded_once) != asked[0]
 
 
 OUTCOMES = {"ok": None, "fail": Broken(), "bad": BadRequest()}
