@@ -28,7 +28,8 @@ $(STAMP): requirements.lock pyproject.toml
 toxiproxy: $(STAMP)
 	@$(BIN)/chaos toxiproxy install --if-possible
 
-test: setup lint ## set up, then lint, types and every test, end to end with the real Toxiproxy and Locust included
+test: setup ## set up, then lint, types and every test, end to end with the real Toxiproxy and Locust included
+	@$(MAKE) --no-print-directory -j2 lint $(OLDEST)/.installed
 	@$(BIN)/python -m pytest -n logical --ignore tests/e2e
 	@$(BIN)/python -m pytest -n logical --dist worksteal -m "not alone" tests/e2e
 	@$(BIN)/python -m pytest -m alone tests/e2e
@@ -36,7 +37,7 @@ test: setup lint ## set up, then lint, types and every test, end to end with the
 
 test-oldest: $(OLDEST)/.installed ## the tests of the isolation layer once more, on the oldest Python >= 3.11 of this machine
 	@if [ -x $(OLDEST)/bin/python ]; then \
-	  echo "chaos.resilience on $$($(OLDEST)/bin/python --version)"; $(OLDEST)/bin/python -m pytest -p no:cacheprovider -q tests/unit/resilience; \
+	  echo "chaos.resilience on $$($(OLDEST)/bin/python --version)"; $(OLDEST)/bin/python -m pytest -p no:cacheprovider -q -n logical tests/unit/resilience; \
 	else \
 	  echo "chaos.resilience: there is no older Python here than the one tested already"; \
 	fi

@@ -22,7 +22,6 @@ from chaos.events import BreakerState, Emit, InstanceDied, Note, TargetReady, Ta
 from chaos.faults.base import Request, ToxicCount, ToxicSpec, Traffic
 from chaos.faults.together import everywhere
 from chaos.processes import host, kernel
-from chaos.processes.carried import bytes_carried
 from chaos.processes.client import Launcher
 from chaos.processes.guardian import heal_leftovers
 from chaos.processes.logs import ending_in_words, last_lines
@@ -250,7 +249,7 @@ class Environment:
         """
         ports = {edge: self._layout.edge_ports[edge] for edge in edges}
         counted, still_open = await asyncio.gather(
-            self.proxies.traffic(), asyncio.to_thread(bytes_carried, set(ports.values()))
+            self.proxies.traffic(), asyncio.to_thread(kernel.bytes_carried, set(ports.values()))
         )
         none = Traffic(connections=0, bytes=0)
         traffic = {edge: counted.get(edge, none) for edge in edges}

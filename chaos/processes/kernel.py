@@ -1,20 +1,21 @@
-"""What the kernel knows of TCP sockets: who is connected to a port, what waits unread, who holds it.
+"""What the kernel knows of TCP sockets: who is connected to a port, what waits unread, what was carried, who holds it.
 
-Read from ``/proc/net/tcp`` and ``tcp6`` (proc(5)): one line per socket, addresses and ports in hexadecimal, the
-state in the fourth column, and ``tx_queue:rx_queue`` in the fifth. For an established connection ``rx_queue`` is
-the number of bytes that arrived and were not read; for a listening socket it is the number of connections that
-wait to be accepted. Where there is no ``/proc`` everything is counted as none.
+Asked of the kernel's socket diagnostics where they answer. Where they do not, read from ``/proc/net/tcp`` and ``tcp6``
+(proc(5)): one line per socket, addresses and ports in hexadecimal, the state in the fourth column, and
+``tx_queue:rx_queue`` in the fifth; these have no count of the bytes carried. Where there is no ``/proc`` either,
+everything is counted as none.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-_ESTABLISHED = "01"
-_LISTEN = "0A"
+from chaos.processes.sock_diag import ESTABLISHED, LISTEN, TcpSocket, tcp_sockets
+
+_PROC = Path("/proc")
 _TABLES = ("tcp", "tcp6")
 
 
@@ -30,29 +31,43 @@ class PortUse:
     """Connections that wait to be accepted (they count as established as well)."""
 
 
-def port_use(ports: Collection[int], *, proc: Path = Path("/proc")) -> PortUse:
+def port_use(ports: Collection[int]) -> PortUse:
     """Return what goes on at these local ports now."""
     connections = waiting_bytes = waiting_connections = 0
-    wanted = {f"{port:04X}" for port in ports}
-    for fields in _sockets(proc):
-        if fields[1].rpartition(":")[2] not in wanted:
+    wanted = frozenset(ports)
+    for one in _sockets_in(ESTABLISHED, LISTEN):
+        if one.port not in wanted:
             continue
-        unread = int(fields[4].rpartition(":")[2], 16)
-        if fields[3] == _ESTABLISHED:
+        if one.state == ESTABLISHED:
             connections += 1
-            waiting_bytes += unread
-        elif fields[3] == _LISTEN:
-            waiting_connections += unread
+            waiting_bytes += one.unread
+        else:
+            waiting_connections += one.unread
     return PortUse(connections=connections, waiting_bytes=waiting_bytes, waiting_connections=waiting_connections)
 
 
-def listener(port: int, *, proc: Path = Path("/proc")) -> str | None:
+def bytes_carried(ports: Collection[int]) -> dict[int, int]:
+    """Return for each local port the bytes that its open connections have carried so far, both ways together.
+
+    Empty where the kernel does not tell. Needed because the real Toxiproxy counts a connection's bytes only when it has
+    ended: a kept-alive one would look idle.
+    """
+    carried = dict.fromkeys(ports, 0)
+    try:
+        for one in tcp_sockets(ESTABLISHED, carried=True):
+            if one.port in carried:
+                carried[one.port] += one.carried_bytes
+    except OSError:
+        return {}
+    return carried
+
+
+def listener(port: int, *, proc: Path = _PROC) -> str | None:
     """Return the process that listens on ``port`` as ``name (pid 4711)``, or None when it cannot be told.
 
     The processes of other users can be seen by root alone.
     """
-    wanted = f"{port:04X}"
-    inodes = {f[9] for f in _sockets(proc) if f[3] == _LISTEN and f[1].rpartition(":")[2] == wanted}
+    inodes = {inode for one, inode in _listed(proc) if one.state == LISTEN and one.port == port}
     links = {f"socket:[{inode}]" for inode in inodes}
     if not links:
         return None
@@ -67,7 +82,16 @@ def listener(port: int, *, proc: Path = Path("/proc")) -> str | None:
     return None
 
 
-def _sockets(proc: Path) -> Iterator[list[str]]:
+def _sockets_in(*states: int) -> Sequence[TcpSocket]:
+    """Return all sockets in these states; from ``/proc`` where the kernel does not answer."""
+    try:
+        return list(tcp_sockets(*states))
+    except OSError:
+        return [one for one, _ in _listed(_PROC) if one.state in states]
+
+
+def _listed(proc: Path) -> Iterator[tuple[TcpSocket, str]]:
+    """Yield what ``/proc`` lists: each socket, and its inode."""
     for table in _TABLES:
         try:
             lines = (proc / "net" / table).read_text().splitlines()
@@ -76,4 +100,5 @@ def _sockets(proc: Path) -> Iterator[list[str]]:
         for line in lines[1:]:
             fields = line.split()
             if len(fields) > 9:
-                yield fields
+                port, unread = (int(fields[column].rpartition(":")[2], 16) for column in (1, 4))
+                yield TcpSocket(int(fields[3], 16), port, unread, 0), fields[9]
