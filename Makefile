@@ -37,7 +37,7 @@ test: setup ## set up, then lint, types and every test, end to end with the real
 
 test-oldest: $(OLDEST)/.installed ## the tests of the isolation layer once more, on the oldest Python >= 3.11 of this machine
 	@if [ -x $(OLDEST)/bin/python ]; then \
-	  echo "chaos.resilience on $$($(OLDEST)/bin/python --version)"; $(OLDEST)/bin/python -m pytest -p no:cacheprovider -q -n logical tests/unit/resilience; \
+	  echo "chaos.resilience on $$($(OLDEST)/bin/python --version)"; $(OLDEST)/bin/python -m pytest -p no:cacheprovider -q tests/unit/resilience; \
 	else \
 	  echo "chaos.resilience: there is no older Python here than the one tested already"; \
 	fi
