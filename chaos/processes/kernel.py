@@ -62,16 +62,16 @@ def bytes_carried(ports: Collection[int]) -> dict[int, int]:
     return carried
 
 
-def listener(port: int, *, proc: Path = _PROC) -> str | None:
+def listener(port: int) -> str | None:
     """Return the process that listens on ``port`` as ``name (pid 4711)``, or None when it cannot be told.
 
     The processes of other users can be seen by root alone.
     """
-    inodes = {inode for one, inode in _listed(proc) if one.state == LISTEN and one.port == port}
+    inodes = {inode for one, inode in _listed() if one.state == LISTEN and one.port == port}
     links = {f"socket:[{inode}]" for inode in inodes}
     if not links:
         return None
-    for process in sorted(proc.glob("[0-9]*"), key=lambda path: int(path.name)):
+    for process in sorted(_PROC.glob("[0-9]*"), key=lambda path: int(path.name)):
         try:
             held = any(os.readlink(fd) in links for fd in (process / "fd").iterdir())  # noqa: PTH115 - not a path
             if held:
@@ -87,14 +87,14 @@ def _sockets_in(*states: int) -> Sequence[TcpSocket]:
     try:
         return list(tcp_sockets(*states))
     except OSError:
-        return [one for one, _ in _listed(_PROC) if one.state in states]
+        return [one for one, _ in _listed() if one.state in states]
 
 
-def _listed(proc: Path) -> Iterator[tuple[TcpSocket, str]]:
+def _listed() -> Iterator[tuple[TcpSocket, str]]:
     """Yield what ``/proc`` lists: each socket, and its inode."""
     for table in _TABLES:
         try:
-            lines = (proc / "net" / table).read_text().splitlines()
+            lines = (_PROC / "net" / table).read_text().splitlines()
         except OSError:
             continue
         for line in lines[1:]:

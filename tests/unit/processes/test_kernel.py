@@ -49,7 +49,7 @@ def test_without_diagnostics_and_proc_everything_is_none(tmp_path, monkeypatch):
     monkeypatch.setattr(kernel, "_PROC", tmp_path)
     assert kernel.port_use([1]) == PortUse(connections=0, waiting_bytes=0, waiting_connections=0)
     assert kernel.bytes_carried([1]) == {}
-    assert kernel.listener(1, proc=tmp_path) is None
+    assert kernel.listener(1) is None
 
 
 def the_real_kernel_shows_what_waits_unread():
