@@ -53,7 +53,7 @@ class Job:
     @property
     def load(self) -> Load:
         """The load without what does not concern Locust: jobs with equal ones can share one that stands."""
-        return replace(self.experiment.load, max_start_lag_s=0.0, surges=(), own_rate_per_s=None)
+        return replace(self.experiment.load, max_start_lag_s=0.0, surges=(), own_rate_per_s=None, quick_rate_per_s=None)
 
     @property
     def is_control(self) -> bool:

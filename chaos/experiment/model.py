@@ -141,6 +141,8 @@ class Load:
     locustfile: Path
     rate_per_s: float = 0.0
     """Arrivals a second; 0: the locustfile makes its own (a closed load: users who wait for answers)."""
+    quick_rate_per_s: float | None = None
+    """No more arrivals a second than these in the gate's quick form; None: as many as the gate has for everybody."""
     workers: int = 0
     """Locust worker processes; 0 runs Locust as one process."""
     max_start_lag_s: float = 0.1

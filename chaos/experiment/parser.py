@@ -146,9 +146,12 @@ def _load(path: Path, section: Section, phase_s: float) -> Load:
     locustfile = _path(path, part, t.LOCUSTFILE)
     if locustfile is not None and (not is_there(locustfile) or locustfile.is_dir()):
         part.report(t.LOCUSTFILE, f"there is no file {locustfile}")
+    if part.has(t.QUICK_RATE) and not part.has(t.RATE):
+        part.report(t.QUICK_RATE, "it is the rate of an open schedule; write load.rate as well")
     return Load(
         locustfile=locustfile or defaults.locustfile,
         rate_per_s=part.get_or(t.RATE, defaults.rate_per_s),
+        quick_rate_per_s=part.get(t.QUICK_RATE),
         workers=part.get_or(t.WORKERS, defaults.workers),
         max_start_lag_s=part.get_or(t.MAX_START_LAG, defaults.max_start_lag_s),
         settings=part.get_or(t.LOAD_SETTINGS, {}),

@@ -222,6 +222,11 @@ RATE = Field(
     rate(most_per_s=MAX_RATE_PER_S),
     "arrivals a second, on an open schedule; leave it out for a locustfile that makes its own",
 )
+QUICK_RATE = Field(
+    "quick_rate",
+    rate(most_per_s=MAX_RATE_PER_S),
+    "arrivals a second at most in the gate's quick form, where its own rate is too much for what each of these costs",
+)
 WORKERS = Field(
     "workers", Integer(least=0, most=64, unit="processes"), "Locust worker processes; 0 runs Locust as one process"
 )
@@ -260,7 +265,7 @@ TAGS = Field(
 PHASES = Field("phases", Table(*PHASE_FIELDS.values()), "how long each phase lasts")
 LOAD = Field(
     "load",
-    Table(LOCUSTFILE, RATE, WORKERS, MAX_START_LAG, LOAD_SETTINGS, SURGES),
+    Table(LOCUSTFILE, RATE, QUICK_RATE, WORKERS, MAX_START_LAG, LOAD_SETTINGS, SURGES),
     "what Locust is asked to do",
     required=True,
 )

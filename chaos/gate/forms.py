@@ -54,7 +54,7 @@ class Quick:
     """What the quick form is made of."""
 
     rate_per_s: float = QUICK_RATE_PER_S
-    """Arrivals a second of every open load."""
+    """Arrivals a second of every open load, but of those that ask for fewer (``load.quick_rate``)."""
     fault_s: float = QUICK_FAULT_S
     """How long a fault phase lasts at least."""
     together: int = QUICK_TOGETHER
@@ -153,16 +153,23 @@ def shorten(job: Job, quick: Quick) -> Job:
         PhaseName.FAULT: fault_phase_s(experiment, quick.fault_s),
         PhaseName.RECOVERY: recovery_s,
     }
-    rate_per_s = quick.rate_per_s if experiment.load.rate_per_s > 0.0 else 0.0
     short = replace(
         experiment,
         phases=phases,
-        load=replace(_patient(experiment.load), rate_per_s=rate_per_s, own_rate_per_s=experiment.load.rate_per_s),
+        load=_at_the_gates_rate(_patient(experiment.load), quick.rate_per_s),
         steady_state=judged_quickly(experiment.steady_state, job.topology),
         verdict=replace(experiment.verdict, samples_most=QUICK_SAMPLES, extend_s=QUICK_MORE_S),
     )
     warm_up_s = own[PhaseName.WARM_UP] if own[PhaseName.WARM_UP] > _USUAL_WARM_UP_S else 0.0
     return replace(_changed(job, short, quick, form=Form.STANDING), warm_up_s=warm_up_s)
+
+
+def _at_the_gates_rate(load: Load, rate_per_s: float) -> Load:
+    """Return the load at the gate's rate, or at the one that it asks for where that is less; a closed one has none."""
+    if load.rate_per_s == 0.0:
+        return replace(load, own_rate_per_s=0.0)
+    most_per_s = rate_per_s if load.quick_rate_per_s is None else load.quick_rate_per_s
+    return replace(load, rate_per_s=min(rate_per_s, most_per_s), own_rate_per_s=load.rate_per_s)
 
 
 _USUAL_WARM_UP_S = 5.0

@@ -113,8 +113,8 @@ WRONG = {
     "an unknown key": (
         {"load.rat": "3"},
         (
-            "--set load.rat: unknown key, allowed here: locustfile, rate, workers, max_start_lag, settings, surges, "
-            "did you mean 'rate'?"
+            "--set load.rat: unknown key, allowed here: locustfile, rate, quick_rate, workers, max_start_lag, "
+            "settings, surges, did you mean 'rate'?"
         ),
     ),
     "a wrong value": (

@@ -232,6 +232,10 @@ WRONG = {
             "or how much evidence, like 'availability < 95% with evidence 100'"
         ),
     ),
+    "a quick rate of a load without a rate": (
+        {"load": "load: {locustfile: load.py, quick_rate: 20/s}"},
+        "x.yaml:4: load.quick_rate: it is the rate of an open schedule; write load.rate as well",
+    ),
     "metastability of a load without a rate": (
         {"metastability": "metastability: true", "load": "load: {locustfile: load.py}"},
         "x.yaml:7: metastability: the load is raised and lowered by its rate; write load.rate as well",

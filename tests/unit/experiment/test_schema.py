@@ -32,6 +32,7 @@ BEYOND_A_SCHEMA = {
     *("labels that no instance has together", "more than there are", "a caller that does not call"),
     *("a service that nobody calls", "settings that do not go together"),
     *("an alpha of half", "an extension without a fault in it", "a guard by the evidence of a quantile"),
+    "a quick rate of a load without a rate",
     *("metastability of a load without a rate", "metastability of a trigger that goes on"),
     "a hold that ends before the system may be back",
     *("metastability below the load", "more asked for than is tried", "a hold in which nothing could be seen"),

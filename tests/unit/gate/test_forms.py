@@ -53,6 +53,23 @@ def test_an_experiment_becomes_a_short_fault_on_a_load_that_stands():
     assert experiment.phases[PhaseName.RECOVERY] >= experiment.recover_within_s + WINDOW_S
 
 
+def test_an_experiment_may_ask_for_fewer_arrivals_than_the_gate_has_for_the_others():
+    (job,) = shipped("gateway_kill")
+    dear = replace(job, experiment=replace(job.experiment, load=replace(job.experiment.load, quick_rate_per_s=20.0)))
+    for gates_per_s, expected_per_s in ((40.0, 20.0), (15.0, 15.0)):
+        (entry,) = entries_of([dear], Quick(rate_per_s=gates_per_s))
+        assert entry.job.experiment.load.rate_per_s == expected_per_s
+        assert entry.job.experiment.load.own_rate_per_s == job.experiment.load.rate_per_s
+        assert entry.again.experiment.load.rate_per_s == job.experiment.load.rate_per_s, "and its own when asked again"
+
+
+def test_a_load_that_makes_its_own_arrivals_has_no_rate_in_the_quick_form_either():
+    (job,) = shipped("gateway_kill")
+    closed = replace(job, experiment=replace(job.experiment, load=replace(job.experiment.load, rate_per_s=0.0)))
+    (entry,) = entries_of([closed], Quick())
+    assert entry.job.experiment.load.rate_per_s == 0.0
+
+
 def test_a_rate_is_left_to_the_full_form_where_a_share_of_the_same_attempts_is_judged():
     entry = entry_of("gateway_kill")
     (job,) = shipped("gateway_kill")
