@@ -61,6 +61,8 @@ class Certainty:
     """In how many more seconds of the same one of the two is sure; None when never."""
     difference: Interval | None = None
     """Of a rule of the control group: by how much the experiment group's figure lies above the control group's."""
+    bets_alone: bool = False
+    """Whether it is sure to be broken by the bets alone, and the interval leaves it open."""
 
 
 def tolerated(check: RuleCheck, limit: float, margin: float) -> float:
@@ -90,6 +92,7 @@ def certainty(check: RuleCheck, span: Span, limit: float, settings: VerdictSetti
     return Certainty(
         interval=found.written(low, high),
         broken=by_bets or low > found.threshold,
+        bets_alone=by_bets and low <= found.threshold,
         shown=shown_now,
         needs_s=needs_s,
         difference=found.difference,
