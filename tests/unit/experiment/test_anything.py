@@ -42,7 +42,7 @@ _GOOD = {
 }
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
 @given(changes=st.dictionaries(_KEYS, _TREES, max_size=4))
 @example(changes={"target": "x" * 300})
 @example(changes={"target": "a\x00b"})
@@ -59,7 +59,7 @@ def test_any_tree_is_read_or_is_a_usage_error_that_names_places(project: Project
     assert refused is None or all(problem.file and problem.message for problem in refused.problems)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
 @given(key=st.text(max_size=20) | st.lists(_KEYS | st.just("0"), max_size=4).map(".".join), value=st.text(max_size=20))
 def test_any_override_is_taken_or_is_a_usage_error(project: Project, key: str, value: str):
     project.file.write_text(json.dumps(_GOOD))

@@ -161,7 +161,7 @@ _SNIPPETS = st.sampled_from(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.lists(_SNIPPETS | st.text(max_size=3), max_size=25).map("".join))
 @example('"\\UFFFFFFFF"')
 @example("%YAML 9.9\n---\na")

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chaos.errors import UsageError
@@ -208,7 +208,6 @@ def test_the_documentation_has_that_table():
     assert len(TABLE) == 8
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(0.0, 1.0), max_size=40), st.floats(0.001, 0.4))
 def test_holm_rejects_no_less_than_bonferroni_and_no_more_than_each_alone(ps, alpha):
     tests = [Comparison(experiment=str(at), p=p, matters=True, sentence="") for at, p in enumerate(ps)]
@@ -217,7 +216,6 @@ def test_holm_rejects_no_less_than_bonferroni_and_no_more_than_each_alone(ps, al
     assert found <= {test.experiment for test in tests if test.p <= alpha}
 
 
-@settings(deadline=None)
 @given(st.integers(0, 200), st.integers(0, 600), st.floats(1.0, 10.0))
 def test_a_p_value_is_one_and_falls_with_every_failure(failed, failed_before, bursts):
     p = share_p(failed, 230, failed_before, 690, bursts)
@@ -227,7 +225,6 @@ def test_a_p_value_is_one_and_falls_with_every_failure(failed, failed_before, bu
         assert p == 1.0
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(0, 50), st.integers(100, 300), st.integers(0, 50), st.integers(100, 900)), min_size=8
@@ -259,7 +256,6 @@ BASELINES = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(baseline=BASELINES)
 def test_what_is_written_is_read_and_written_again_as_the_same_text(tmp_path_factory, baseline):
     file = tmp_path_factory.mktemp("baseline") / "resilience-baseline.json"

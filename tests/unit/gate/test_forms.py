@@ -189,7 +189,6 @@ def test_one_proxy_serves_all_where_one_experiment_needs_the_embedded_one():
     assert quick_backend(shipped("gateway_kill"), Backend.AUTO) is Backend.AUTO
 
 
-@settings(deadline=None)
 @given(st.lists(SERVICES, max_size=30))
 def test_keeping_apart_loses_nothing_and_is_decided_by_the_list_alone(services):
     things = list(enumerate(services))
@@ -198,7 +197,6 @@ def test_keeping_apart_loses_nothing_and_is_decided_by_the_list_alone(services):
     assert ordered == keep_apart(things, lambda thing: thing[1])
 
 
-@settings(deadline=None)
 @given(st.permutations(["gateway", "store", "cache", "oca", "steering"] * 3))
 def test_experiments_on_one_service_are_kept_apart_where_there_are_others(services):
     ordered = keep_apart(services, lambda service: frozenset({service}))
@@ -206,7 +204,7 @@ def test_experiments_on_one_service_are_kept_apart_where_there_are_others(servic
         assert service not in ordered[max(0, place - APART) : place]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.permutations(range(12)), st.data())
 def test_arranging_keeps_everything_and_every_start_and_load_together(order, data):
     jobs = [

@@ -67,7 +67,7 @@ def test_the_full_form_runs_everything_alone():
     assert groups_of(entries, None) == [[entry] for entry in entries]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.sampled_from(STANDING), max_size=12), st.integers(1, 4))
 def test_grouping_loses_nothing_and_never_brings_together_who_would_meet(jobs, most):
     groups = grouped(list(enumerate(jobs)), lambda thing: thing[1], most)

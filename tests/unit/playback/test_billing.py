@@ -208,7 +208,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(steps=STEPS)
 def test_any_number_of_workers_and_faults_leave_exactly_one_charge_for_each_period(steps):
     world = World(3)

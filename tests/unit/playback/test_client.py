@@ -265,7 +265,7 @@ CONFIGS = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     ocas=st.dictionaries(st.integers(0, 9), TIMELINES),
     others=TIMELINES,

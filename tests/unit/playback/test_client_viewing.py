@@ -295,7 +295,7 @@ PLANS = st.tuples(PRESSES, st.none() | st.floats(0.0, 1.0)).map(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(plan=PLANS, ocas=st.dictionaries(st.integers(0, 9), TIMELINES), others=TIMELINES, seed=st.integers(0, 1000))
 def test_whatever_a_viewer_does_every_second_is_accounted_for(plan, ocas, others, seed):
     run = simulate(ocas, others=others, seed=seed, viewing=plan)

@@ -126,7 +126,7 @@ DEEDS = st.tuples(
 )
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(DEEDS, min_size=20, max_size=60))
 def test_every_event_counts_once_in_whatever_order_things_happen(server, deeds):
     async def live():

@@ -368,7 +368,7 @@ LOGS = st.lists(st.one_of(COMMANDS, st.tuples(st.just("repeat"), st.integers(0, 
 """Commands, and repetitions of an entry with the index that it had."""
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(LOGS)
 def test_whatever_is_repeated_in_whatever_order_each_period_is_charged_once(log):
     driven = Driven()

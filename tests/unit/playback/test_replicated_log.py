@@ -294,7 +294,7 @@ def test_a_journal_belongs_to_one_process_at_a_time(tmp_path):
 ENTRY = st.builds(Entry, term=st.integers(0, 9), command=st.text("ab{}", max_size=3))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(
         st.tuples(st.integers(0, 9), st.sampled_from([None, "a", "b"]), st.floats(0, 1), st.lists(ENTRY, max_size=4))

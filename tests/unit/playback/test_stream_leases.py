@@ -118,7 +118,7 @@ def test_the_server_counts_as_the_model_does_whatever_comes_in_whatever_order(ad
         machine = type("LeasesOnServer", (Leases,), {"zone": zone, "runner": runner})
         try:
             case = machine.TestCase
-            case.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+            case.settings = settings(max_examples=40, stateful_step_count=30)
             case("runTest").debug()
         finally:
             runner.run(zone.close())

@@ -143,7 +143,7 @@ def built(toxic: tuple[str, dict[str, int]], *, hit: bool, now_s: float) -> Stag
     return toxic_stage(KINDS[kind]().with_attributes(attributes), at_s=now_s - START_S, seed=3) if hit else None
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(actions=st.lists(ACTIONS, max_size=30), ended=st.booleans())
 def test_toxics_that_only_delay_lose_and_reorder_nothing_whatever_is_changed_on_the_way(actions, ended):
     chain, names, sent, clock_s = Chain(), [], b"", 0.0
@@ -176,7 +176,7 @@ def test_toxics_that_only_delay_lose_and_reorder_nothing_whatever_is_changed_on_
         assert line.out[-1][1] is End.EOF
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     kind=st.sampled_from([("latency", {"latency": 0}), ("latency", {"latency": 40}), ("bandwidth", {"rate": 20})]),
     chunks=st.lists(st.tuples(st.floats(0.0, 0.3), st.integers(1, 5000)), max_size=20),

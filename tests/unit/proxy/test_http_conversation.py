@@ -367,7 +367,7 @@ MESSAGES = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     messages=MESSAGES,
     sizes=st.lists(st.integers(1, 80), min_size=1, max_size=80),

@@ -191,7 +191,7 @@ def test_a_header_is_taken_out_and_all_others_stay_as_they_are():
 # whatever the cuts
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(stream=st.lists(requests(), min_size=1, max_size=5), cuts=CUTS)
 def test_requests_are_the_same_whatever_the_cuts(stream, cuts):
     data = b"".join(said.raw for said in stream)
@@ -204,7 +204,7 @@ def test_requests_are_the_same_whatever_the_cuts(stream, cuts):
     assert all(complete for _, _, _, complete in pieces.messages)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data(), methods=st.lists(st.sampled_from(["GET", "HEAD", "POST"]), min_size=1, max_size=5), cuts=CUTS)
 def test_answers_are_the_same_whatever_the_cuts(data, methods, cuts):
     stream = []
@@ -222,7 +222,7 @@ def test_answers_are_the_same_whatever_the_cuts(data, methods, cuts):
     assert [complete for _, _, _, complete in pieces.messages] == [not said.until_end for said in stream]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     data=st.one_of(
         st.binary(max_size=200),

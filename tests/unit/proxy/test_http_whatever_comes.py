@@ -43,7 +43,7 @@ class Server:
             self.talk.server(said)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     asked=st.lists(st.tuples(PATHS, st.integers(0, 40)), min_size=1, max_size=8),
     cuts=CUTS,
@@ -124,7 +124,7 @@ def change(talk: Talk, what: str, name: str) -> None:
             talk.conversation.remove(now_s, name)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     sizes=st.lists(st.integers(0, 40), min_size=1, max_size=6),
     steps=st.lists(STEPS, max_size=60),
@@ -168,7 +168,7 @@ TREATMENTS = [
 ]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(cuts=CUTS, treatment=st.sampled_from(TREATMENTS), form=st.sampled_from(list(FORMS)))
 def test_a_message_is_treated_the_same_whatever_the_cuts(cuts, treatment, form):
     kind, attributes = treatment

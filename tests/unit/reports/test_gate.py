@@ -8,7 +8,7 @@ from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -151,7 +151,6 @@ def test_junit_fails_a_case_of_its_own_for_what_is_worse_over_all():
     assert root.find("testsuite[@name='resilience baseline']/testcase/failure").get("type") == "violated"
 
 
-@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_junit_is_xml_whatever_the_sentences_say(words: str):
     made = verdict(VIOLATED, reasons=(words,))
@@ -182,7 +181,6 @@ def test_markdown_has_a_row_for_each_experiment():
     assert "❔ inconclusive (first inconclusive)" in rows[2]
 
 
-@settings(deadline=None)
 @given(markdown.TEXT, markdown.TEXT, markdown.TEXT)
 def test_no_sentence_no_title_and_no_file_breaks_the_markdown(words: str, title: str, file: str):
     broken = rule(text=f"{words.strip() or 'm'} >= 99.5%", outcome=VIOLATED)

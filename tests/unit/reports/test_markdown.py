@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from urllib.parse import unquote
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from chaos.reports.markdown import BEGIN, END, put_into, results_table
 from tests.unit.reports import markdown
@@ -119,7 +119,6 @@ def test_what_was_not_measured_is_a_dash():
     ]
 
 
-@settings(deadline=None)
 @given(markdown.TEXT, markdown.TEXT)
 def test_no_title_and_no_file_breaks_a_row_or_its_link(title, file):
     document = result(experiment=f"why {title}?\n", file=f"x/{file}.yaml")

@@ -163,7 +163,7 @@ class BulkheadMachine(RuleBasedStateMachine):
 
 
 TestBulkheadMachine = BulkheadMachine.TestCase
-TestBulkheadMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestBulkheadMachine.settings = settings(max_examples=60, stateful_step_count=40)
 
 
 class Server:

@@ -177,4 +177,4 @@ class CommandMachine(RuleBasedStateMachine):
 
 
 TestCommandMachine = CommandMachine.TestCase
-TestCommandMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestCommandMachine.settings = settings(max_examples=60, stateful_step_count=40)

@@ -333,7 +333,7 @@ _TREES = st.recursive(
 )
 
 
-@settings(suppress_health_check=[Check.function_scoped_fixture], max_examples=150, deadline=None)
+@settings(suppress_health_check=[Check.function_scoped_fixture], max_examples=150)
 @given(service=_TREES, changes=st.dictionaries(_KEYS, _TREES, max_size=3))
 def test_any_tree_is_a_topology_or_a_usage_error(tmp_path: Path, service: object, changes: dict[str, object]):
     tree = {

@@ -276,7 +276,7 @@ def test_rules_that_are_not_decided_yet_are_named():
         assert found == left
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 10_000),
     share_of=st.floats(0.0, 0.6),

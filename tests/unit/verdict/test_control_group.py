@@ -195,7 +195,7 @@ def test_a_control_group_in_which_nothing_worked_is_no_measure():
 # ---- a noisy machine
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(0, 9), min_size=20, max_size=20), st.integers(2, 4))
 def test_what_hits_both_groups_alike_never_fails_the_rule(dead, factor):
     """Whatever share of a second's attempts fails, and however slow they are, when it is so for both."""
@@ -215,7 +215,7 @@ def test_what_hits_both_groups_alike_never_fails_the_rule(dead, factor):
         assert ruled(store, "availability >= 99% of baseline").outcome is VIOLATED, "the baseline was quiet"
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.randoms(use_true_random=False), st.floats(0.0, 0.5), st.floats(0.0, 1.0))
 def test_the_verdict_is_that_of_the_two_groups_whatever_becomes_of_all_others(chance, few, others):
     drawn = {(s, n): chance.random() for s in range(44) for n in range(10)}

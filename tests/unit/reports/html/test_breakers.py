@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chaos.reports.html.breakers import CLOSED, SPANS_MAX, Breakers, Span, Way, service_of, way_of
@@ -101,7 +101,6 @@ def test_a_breaker_that_flaps_for_hours_does_not_fill_the_memory():
     assert breakers.left_out == SPANS_MAX // 2 - 1
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(["closed", "open", "half-open", None]), max_size=30))
 def test_spans_are_exactly_the_seconds_in_which_it_said_so(states):
     breakers = Breakers(CALLS)

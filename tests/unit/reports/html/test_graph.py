@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chaos.reports.html.graph import NODE_HEIGHT, NODE_WIDTH, lay_out
@@ -24,7 +24,6 @@ def drawn(calls, clients=()):
     return layout, {node.name: node for node in layout.nodes}
 
 
-@settings(deadline=None)
 @given(graphs)
 def test_every_service_and_every_line_is_drawn_and_no_box_lies_over_another(calls):
     layout, nodes = drawn(calls)
@@ -37,13 +36,11 @@ def test_every_service_and_every_line_is_drawn_and_no_box_lies_over_another(call
         assert NODE_HEIGHT / 2 <= node.y <= layout.height - NODE_HEIGHT / 2
 
 
-@settings(deadline=None)
 @given(graphs)
 def test_the_same_graph_is_drawn_the_same(calls):
     assert lay_out(calls) == lay_out(calls)
 
 
-@settings(deadline=None)
 @given(st.sets(st.tuples(st.integers(0, 7), st.integers(0, 7)).filter(lambda pair: pair[0] < pair[1]), max_size=16))
 def test_without_cycles_every_caller_stands_left_of_whom_it_calls_and_lines_end_at_boxes(pairs):
     calls: dict[str, list[str]] = {}

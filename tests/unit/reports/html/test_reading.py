@@ -188,7 +188,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(
         st.fixed_dictionaries(
@@ -211,7 +211,7 @@ def test_whatever_a_journal_says_it_makes_a_page_or_a_usage_error(tmp_path_facto
     json.loads(page.split('id="data">')[1].split("</script>")[0])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(json_values.filter(lambda value: isinstance(value, dict)) | st.dictionaries(
     st.sampled_from(sorted(journals.document(outcome=Outcome.HELD))), json_values
 ))  # fmt: skip

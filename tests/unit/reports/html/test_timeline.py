@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chaos.reports.html.timeline import SERIES_MAX, Timeline
@@ -13,7 +13,6 @@ from chaos.reports.html.timeline import SERIES_MAX, Timeline
 values = st.floats(min_value=-1e6, max_value=1e6)
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.integers(0, 400), values, min_size=1), st.integers(2, 32))
 def test_each_bucket_has_the_least_the_greatest_and_the_mean_of_its_seconds(seconds, buckets_max):
     timeline = Timeline(buckets_max=buckets_max)
@@ -35,7 +34,6 @@ def test_each_bucket_has_the_least_the_greatest_and_the_mean_of_its_seconds(seco
         assert mean == pytest.approx(math.fsum(inside) / len(inside), rel=1e-9, abs=1e-6)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 90), values), min_size=1))
 def test_two_ticks_of_one_second_share_its_bucket(ticks):
     timeline = Timeline()
