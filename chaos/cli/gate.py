@@ -116,7 +116,7 @@ def _report_command() -> click.Command | None:
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--quick", is_flag=True, help="For merges: experiments share a start, a load and a baseline.")
 @click.option("--quick-rate", default=f"{QUICK_RATE_PER_S:g}/s", show_default=True, callback=_read(read_rate_per_s),
-              help="Arrivals a second of the quick form.")  # fmt: skip
+              help="Arrivals a second of the quick form; fewer where load.quick_rate says so.")  # fmt: skip
 @click.option("--quick-fault", default=format_duration(QUICK_FAULT_S), show_default=True,
               callback=_read(read_duration_s), help="How long its fault phases last at least.")  # fmt: skip
 @click.option("--quick-together", type=click.IntRange(1, TOGETHER_MOST), default=QUICK_TOGETHER, show_default=True,

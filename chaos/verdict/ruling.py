@@ -101,7 +101,7 @@ def _decide(
     holds = check.rule.comparison.holds(measured, limit)
     margin = settings.margin
     if sure.broken and not check.rule.comparison.holds(measured, tolerated(check, limit, margin or 0.0)):
-        return Outcome.VIOLATED, _BY_BETS if _only_bets_tell(check, limit, sure) else "", None
+        return Outcome.VIOLATED, _BY_BETS if _only_bets_tell(limit, sure) else "", None
     number, needed = check.samples(span), _needed(check, limit, settings)
     length_s = span[1] - span[0]
     if number < needed and (margin is None or number < SAMPLES_MIN):
@@ -125,12 +125,10 @@ def _decide(
 _BY_BETS = "the interval leaves it open, but bets made second by second that this is no chance have been won"
 
 
-def _only_bets_tell(check: RuleCheck, limit: float, sure: Certainty) -> bool:
+def _only_bets_tell(limit: float, sure: Certainty) -> bool:
     """Return whether the interval that is printed has the limit in it, so that a reader would take it for chance."""
-    if check.rule.of is not None or sure.interval is None or not sure.bets_alone:
-        return False
-    low, high = sure.interval
-    return (low is None or low <= limit) and (high is None or limit <= high)
+    low, high = sure.interval or (None, None)
+    return sure.bets_alone and (low is None or low <= limit) and (high is None or limit <= high)
 
 
 # -- words ----------------------------------------------------------------------------------------------------------
